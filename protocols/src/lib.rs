@@ -1,0 +1,38 @@
+//! Bytes in, exchanges out.
+//!
+//! A [`Connection`] takes what passed one socket (or one TLS session) as [`Segment`]s: bytes, their position in
+//! the stream, how long the transfer really was, and when it happened. It puts them in order ([`reassembly`]),
+//! recognises the protocol from its content ([`registry`]), drives that protocol's [`Parser`] and hands out
+//! [`Exchange`]s: one request with its response.
+//!
+//! This crate does no I/O, reads no clock and knows nothing of kernels or processes: a captured file and a live
+//! process take the same path through it, and the same bytes always give the same exchanges.
+//!
+//! A new protocol is one folder here and one line in [`registry`]; see `docs/adding-a-protocol.md`.
+#![forbid(unsafe_code)]
+
+mod connection;
+mod cursor;
+mod exchange;
+mod fifo;
+mod inference;
+mod limits;
+mod parser;
+pub mod reassembly;
+pub mod registry;
+#[cfg(test)]
+mod testing;
+mod text;
+mod time;
+
+pub use connection::{Connection, Counters, Direction, Layer};
+pub use cursor::Cursor;
+pub use exchange::{Exchange, Part, Payload, Reason, Reasons, Summary};
+pub use fifo::Fifo;
+pub use inference::{Inference, Sender};
+pub use limits::Limits;
+pub use parser::{Boundary, Context, Handoff, Input, Output, Parser, Side, Skipped, Step, Transport, Violation};
+pub use reassembly::Segment;
+pub use registry::Registration;
+pub use text::Text;
+pub use time::{Span, Time};

@@ -1,0 +1,216 @@
+//! Running a conversation through the driver the way tests need it: whole, split at every byte, with holes.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::{
+    Connection, Context, Direction, Exchange, Layer, Limits, Registration, Segment, Side, Span, Time, Transport,
+};
+
+/// One conversation of a server with its client: who sent what, in order. Each entry is one transfer, and the
+/// transfers are 1 ms apart.
+pub type Script<'a> = [(Side, &'a [u8])];
+
+/// A conversation on a connection seen from its start, as the server's process sees it.
+pub struct Conversation {
+    connection: Connection,
+    positions: [u64; 2],
+    now: Time,
+    exchanges: Vec<Exchange>,
+}
+
+/// What the driver is told of the connection.
+pub fn context(transport: Transport, midstream: bool) -> Context {
+    Context { transport, midstream, limits: Limits::default() }
+}
+
+fn direction(side: Side) -> Direction {
+    match side {
+        Side::Client => Direction::Read,
+        Side::Server => Direction::Write,
+    }
+}
+
+impl Conversation {
+    /// Nothing said yet; `registration` is the only protocol that may be recognised.
+    pub fn new(registration: &'static Registration, context: Context) -> Self {
+        let connection = Connection::new(Arc::from([registration]), context, Some(Direction::Read));
+        Self { connection, positions: [0; 2], now: Time(0), exchanges: Vec::new() }
+    }
+
+    /// One transfer 1 ms after the last.
+    pub fn say(&mut self, side: Side, bytes: &[u8]) {
+        self.now.0 += 1_000_000;
+        self.say_part(side, bytes, bytes.len() as u64);
+    }
+
+    /// A part of a transfer: at the same time as the one before. `length` beyond `bytes` was cut off.
+    pub fn say_part(&mut self, side: Side, bytes: &[u8], length: u64) {
+        let position = &mut self.positions[side as usize];
+        let segment = Segment { position: *position, bytes, length, span: Span::at(self.now) };
+        *position += length;
+        self.connection.data(Layer::Socket, direction(side), segment, &mut self.exchanges);
+    }
+
+    /// One datagram 1 ms after the last.
+    pub fn datagram(&mut self, side: Side, bytes: &[u8]) {
+        self.now.0 += 1_000_000;
+        self.connection.datagram(direction(side), bytes, bytes.len() as u64, Span::at(self.now), &mut self.exchanges);
+    }
+
+    /// Time goes by without a word.
+    pub fn pause(&mut self, nanoseconds: u64) {
+        self.now.0 += nanoseconds;
+        self.connection.tick(self.now, &mut self.exchanges);
+    }
+
+    /// `length` bytes pass unseen.
+    pub fn lose(&mut self, side: Side, length: u64) {
+        self.positions[side as usize] += length;
+    }
+
+    /// `side` closes its direction.
+    pub fn end(&mut self, side: Side) {
+        self.now.0 += 1_000_000;
+        self.connection.end(direction(side), self.now, &mut self.exchanges);
+    }
+
+    /// What came out so far.
+    pub fn take(&mut self) -> Vec<Value> {
+        self.connection.flush(&mut self.exchanges);
+        self.exchanges.drain(..).map(|exchange| render(&exchange)).collect()
+    }
+
+    /// Closes the connection and gives what came out since [`Self::take`].
+    pub fn close(mut self) -> Vec<Value> {
+        self.now.0 += 1_000_000;
+        self.connection.close(self.now, &mut self.exchanges);
+        self.take()
+    }
+}
+
+/// An exchange as JSON, with absolute times in nanoseconds.
+pub fn render(exchange: &Exchange) -> Value {
+    let part = |part: &Option<crate::Part>| {
+        part.as_ref().map(|part| {
+            let mut value = serde_json::to_value(erased(part)).expect("payloads serialise");
+            let fields = value.as_object_mut().expect("payloads are objects");
+            fields.insert("bytes".into(), json!(part.bytes));
+            fields.insert("start".into(), json!(part.start.map(|time| time.0)));
+            fields.insert("end".into(), json!(part.end.map(|time| time.0)));
+            value
+        })
+    };
+    json!({
+        "protocol": exchange.protocol,
+        "sequence": exchange.sequence,
+        "request": part(&exchange.request),
+        "response": part(&exchange.response),
+        "reasons": exchange.reasons.iter().map(|reason| reason.name()).collect::<Vec<_>>(),
+        "missing_bytes": exchange.missing_bytes,
+    })
+}
+
+fn erased(part: &crate::Part) -> impl serde::Serialize + '_ {
+    struct Erased<'a>(&'a dyn crate::Payload);
+    impl serde::Serialize for Erased<'_> {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            erased_serde::serialize(self.0, serializer)
+        }
+    }
+    Erased(part.payload.as_ref())
+}
+
+/// Runs a whole conversation on a connection seen from its start to its end.
+pub fn run(registration: &'static Registration, script: &Script<'_>) -> Vec<Value> {
+    let mut conversation = Conversation::new(registration, context(Transport::Tcp, false));
+    for (side, bytes) in script {
+        conversation.say(*side, bytes);
+    }
+    conversation.close()
+}
+
+/// Asserts that the records do not depend on how the bytes were cut into segments: every transfer is split at every
+/// byte, one split at a time, and once into single bytes. Gives the records.
+pub fn assert_split_invariant(registration: &'static Registration, script: &Script<'_>) -> Vec<Value> {
+    let whole = run(registration, script);
+    for (index, (_, bytes)) in script.iter().enumerate() {
+        for cut in 1..bytes.len() {
+            assert_eq!(
+                run_cut(registration, script, |i, at| i == index && at == cut),
+                whole,
+                "transfer {index} cut at {cut}"
+            );
+        }
+    }
+    assert_eq!(run_cut(registration, script, |_, _| true), whole, "single bytes");
+    whole
+}
+
+fn run_cut(registration: &'static Registration, script: &Script<'_>, cut: impl Fn(usize, usize) -> bool) -> Vec<Value> {
+    let mut conversation = Conversation::new(registration, context(Transport::Tcp, false));
+    for (index, (side, bytes)) in script.iter().enumerate() {
+        conversation.now.0 += 1_000_000;
+        let mut start = 0;
+        for end in 1..=bytes.len() {
+            if end == bytes.len() || cut(index, end) {
+                conversation.say_part(*side, &bytes[start..end], (end - start) as u64);
+                start = end;
+            }
+        }
+    }
+    conversation.close()
+}
+
+/// Punches every hole of each of `sizes` at every position of every transfer, once as lost bytes and once as bytes
+/// that the capture limit cut off, and gives each run's records to `check` with a description of the hole.
+pub fn with_holes(
+    registration: &'static Registration,
+    script: &Script<'_>,
+    sizes: &[usize],
+    mut check: impl FnMut(&str, Vec<Value>),
+) {
+    for (index, (_, bytes)) in script.iter().enumerate() {
+        for &size in sizes {
+            for at in 0..bytes.len() {
+                for lost in [true, false] {
+                    let hole = at..(at + size).min(bytes.len());
+                    let records = run_hole(registration, script, index, hole.clone(), lost);
+                    check(&format!("transfer {index}, hole {hole:?}, lost {lost}"), records);
+                }
+            }
+        }
+    }
+}
+
+fn run_hole(
+    registration: &'static Registration,
+    script: &Script<'_>,
+    index: usize,
+    hole: std::ops::Range<usize>,
+    lost: bool,
+) -> Vec<Value> {
+    let mut conversation = Conversation::new(registration, context(Transport::Tcp, false));
+    for (i, (side, bytes)) in script.iter().enumerate() {
+        conversation.now.0 += 1_000_000;
+        if i != index {
+            conversation.say_part(*side, bytes, bytes.len() as u64);
+            continue;
+        }
+        let missing = hole.len() as u64;
+        if lost {
+            if hole.start > 0 {
+                conversation.say_part(*side, &bytes[..hole.start], hole.start as u64);
+            }
+            conversation.lose(*side, missing);
+        } else {
+            conversation.say_part(*side, &bytes[..hole.start], hole.start as u64 + missing);
+        }
+        if hole.end < bytes.len() {
+            conversation.say_part(*side, &bytes[hole.end..], (bytes.len() - hole.end) as u64);
+        }
+        conversation.connection.flush(&mut conversation.exchanges);
+    }
+    conversation.close()
+}
