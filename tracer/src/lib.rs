@@ -1,0 +1,3 @@
+//! From a running process to one line per request.
+
+pub mod record;
