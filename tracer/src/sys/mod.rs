@@ -1,0 +1,44 @@
+//! The one place in this crate with unsafe code: bytes to and from the event ABI, and system calls that no library
+//! here offers.
+#![allow(unsafe_code, reason = "each use says why it is sound")]
+
+use tracer_ebpf::{Close, Counters, Data, Datagram, Header, Open, Process, Socket};
+
+/// A struct of the event ABI: fixed-width integers only, no padding that is not a field, so that every bit pattern is
+/// a value and every byte is initialised.
+pub trait Abi: Copy + private::Sealed {}
+
+mod private {
+    pub trait Sealed {}
+}
+
+macro_rules! abi {
+    ($($name:ty),*) => { $(impl private::Sealed for $name {} impl Abi for $name {})* };
+}
+
+abi!(Header, Data, Datagram, Open, Close, Process);
+
+/// Copies a struct out of the beginning of `bytes`, which need not be aligned; `None` if there are too few.
+pub fn read<T: Abi>(bytes: &[u8]) -> Option<T> {
+    let bytes = bytes.get(..size_of::<T>())?;
+    // SAFETY: there are enough bytes, the read is unaligned, and every bit pattern is a value of an `Abi` type.
+    Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
+/// The value of the socket map.
+pub fn socket_from_bytes(bytes: [u8; size_of::<Socket>()]) -> Socket {
+    // SAFETY: the sizes agree and every bit pattern is a value.
+    unsafe { std::mem::transmute(bytes) }
+}
+
+/// The value of the socket map.
+pub fn socket_to_bytes(socket: Socket) -> [u8; size_of::<Socket>()] {
+    // SAFETY: the sizes agree and the struct has no implicit padding.
+    unsafe { std::mem::transmute(socket) }
+}
+
+/// The value of the counter map.
+pub fn counters_from_words(words: [u64; size_of::<Counters>() / 8]) -> Counters {
+    // SAFETY: the struct is made of as many u64.
+    unsafe { std::mem::transmute(words) }
+}
