@@ -1,3 +1,6 @@
 //! From a running process to one line per request.
 
+pub mod filter;
+pub mod ledger;
+pub mod output;
 pub mod record;
