@@ -1,5 +1,8 @@
 //! From a running process to one line per request.
 
 pub mod kernel;
+pub mod filter;
+pub mod ledger;
+pub mod output;
 pub mod record;
 pub mod sys;
