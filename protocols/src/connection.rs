@@ -66,7 +66,7 @@ pub struct Counters {
     pub resyncs: u64,
     /// Times that the bytes broke a rule of the protocol.
     pub violations: u64,
-    /// Bytes of connections, or parts of them, that no protocol recognised.
+    /// Captured bytes that no protocol recognised, or that came after the last of interest.
     pub unrecognised: u64,
     /// Both directions' reassembly, added up.
     pub stream: Tally,
@@ -245,7 +245,7 @@ impl Connection {
             self.begin_tls(out);
         }
         if layer != self.layer || matches!(self.stage, Stage::Done) {
-            self.counters.unrecognised += segment.length;
+            self.counters.unrecognised += segment.bytes.len() as u64;
             return;
         }
         self.reassemble(direction, out, |reassembler, deliver| reassembler.insert(segment, deliver));
@@ -257,7 +257,7 @@ impl Connection {
             self.recognise_datagram(direction, bytes);
         }
         let (Some(client), Stage::Speak { parser, .. }) = (self.client, &mut self.stage) else {
-            self.counters.unrecognised += length;
+            self.counters.unrecognised += bytes.len() as u64;
             return;
         };
         let marks = [Mark { offset: 0, span, transfer_start: true }];
@@ -356,12 +356,12 @@ impl Connection {
             (Stage::Infer { .. }, Chunk::Bytes { bytes, span, transfer_start }) => {
                 self.infer(direction, bytes, Mark { offset: 0, span, transfer_start }, out);
             }
-            (Stage::Infer { .. }, Chunk::Missing { length, .. }) => {
+            (Stage::Infer { .. }, Chunk::Missing { .. }) => {
                 let half = self.half_mut(direction);
-                let unseen = half.buffer.len() as u64 + length;
+                let given_up = half.buffer.len() as u64;
                 half.forget_buffer();
                 self.context.midstream = true;
-                self.counters.unrecognised += unseen;
+                self.counters.unrecognised += given_up;
             }
             (Stage::Speak { .. }, Chunk::Bytes { bytes, span, transfer_start }) => {
                 self.speak(direction, bytes, Some(Mark { offset: 0, span, transfer_start }), out);
@@ -426,9 +426,9 @@ impl Connection {
             return;
         }
         let half = self.half_mut(direction);
-        let unseen = half.buffer.len() as u64;
+        let given_up = half.buffer.len() as u64;
         half.forget_buffer();
-        self.counters.unrecognised += unseen;
+        self.counters.unrecognised += given_up;
     }
 
     fn recognise(&self) -> Verdict {

@@ -118,7 +118,7 @@ pub struct Data {
 
 /// Addresses and ports of a socket.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Tuple {
     /// Local address in network order; IPv4 in the first four bytes.
     pub local: [u8; 16],

@@ -1,7 +1,10 @@
 //! From a running process to one line per request.
 
-pub mod kernel;
+pub mod attach;
+pub mod connections;
+pub mod events;
 pub mod filter;
+pub mod kernel;
 pub mod ledger;
 pub mod output;
 pub mod record;

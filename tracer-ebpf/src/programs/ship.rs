@@ -2,8 +2,8 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::{bpf_probe_read_user, bpf_ringbuf_query};
 use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::helpers::generated::{bpf_probe_read_user, bpf_ringbuf_query};
 use tracer_ebpf::{Data, Datagram, MAX_PAYLOAD, PAYLOAD_CLASSES, flag, tls};
 
 use crate::config;
@@ -125,7 +125,8 @@ fn class<F: Fixed, const N: usize>(fixed: &F, address: u64, captured: u64, look:
     // SAFETY: the record is ours until submitted; the helper checks the process's address.
     unsafe {
         (*record).fixed = *fixed;
-        let failed = bpf_probe_read_user((&raw mut (*record).payload).cast::<c_void>(), n as u32, address as *const c_void);
+        let failed =
+            bpf_probe_read_user((&raw mut (*record).payload).cast::<c_void>(), n as u32, address as *const c_void);
         if failed != 0 {
             (*record).fixed.set(0, flag::FAULT);
             count(|counters| {

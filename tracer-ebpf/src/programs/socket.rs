@@ -112,7 +112,8 @@ fn announce_now(sk: u64, id: u64, origin: u8, program: u8, pid_tgid: u64) -> i32
         return -1;
     };
     let open = entry.as_ptr() as *mut Open;
-    let header = Header { kind: kind::OPEN, program, flags: 0, captured: 0, time: ship::now(), pid_tgid, connection: id };
+    let header =
+        Header { kind: kind::OPEN, program, flags: 0, captured: 0, time: ship::now(), pid_tgid, connection: id };
     let family: u16 = kernel(sk, &config::SOCK_FAMILY);
     // SAFETY: the record is ours until submitted.
     unsafe {
@@ -146,6 +147,7 @@ fn path(sk: u64, to: *mut [u8; PATH]) -> u16 {
     let length: i32 = kernel(address, &config::UNIX_ADDRESS_LEN);
     let from = address + u64::from(config::UNIX_ADDRESS_NAME.load()) + 2;
     // SAFETY: the destination is a field of our record; the helper checks the source.
-    let failed = unsafe { aya_ebpf::helpers::generated::bpf_probe_read_kernel(to.cast(), PATH as u32, from as *const _) };
+    let failed =
+        unsafe { aya_ebpf::helpers::generated::bpf_probe_read_kernel(to.cast(), PATH as u32, from as *const _) };
     if failed != 0 || length <= 2 { 0 } else { (length - 2).min(PATH as i32) as u16 }
 }

@@ -52,7 +52,7 @@ pub fn bind(pid_tgid: u64, connection: u64) -> bool {
 }
 
 #[inline(always)]
-fn enter(ctx: &ProbeContext, write: bool, with_length: bool) {
+fn enter(ctx: &ProbeContext, write: bool, length: Option<usize>) {
     hit(program::TLS_ENTER);
     let pid_tgid = bpf_get_current_pid_tgid();
     let thread = THREADS.get_ptr_mut(&pid_tgid).or_else(|| {
@@ -70,7 +70,7 @@ fn enter(ctx: &ProbeContext, write: bool, with_length: bool) {
         write: u32::from(write),
         session: ctx.arg(0).unwrap_or(0),
         buffer: ctx.arg(1).unwrap_or(0),
-        length: if with_length { ctx.arg(3).unwrap_or(0) } else { 0 },
+        length: length.and_then(|index| ctx.arg(index)).unwrap_or(0),
         connection: 0,
         entered: ship::now(),
         stack: registers::stack_pointer(ctx.as_ptr() as *const pt_regs),
@@ -107,7 +107,10 @@ fn moved(thread: &Thread, pid_tgid: u64, length: u64, cookie: u64) {
     count(|counters| counters.bytes_seen += length);
     let key = SessionKey { tgid: pid_tgid >> 32, session: thread.session };
     let session = SESSIONS.get_ptr_mut(&key).or_else(|| {
-        let session = Session { id: if thread.connection != 0 { thread.connection } else { socket::new_id() }, ..Session::default() };
+        let session = Session {
+            id: if thread.connection != 0 { thread.connection } else { socket::new_id() },
+            ..Session::default()
+        };
         SESSIONS.insert(&key, &session, 0).ok()?;
         SESSIONS.get_ptr_mut(&key)
     });
@@ -156,28 +159,26 @@ fn forget(ctx: &ProbeContext) {
     let _ = SESSIONS.remove(&key);
 }
 
-#[uprobe]
-pub fn tls_read(ctx: ProbeContext) -> u32 {
-    enter(&ctx, false, false);
-    0
+macro_rules! enter_programs {
+    ($($(#[$doc:meta])* $name:ident: $write:literal, $length:expr;)*) => {
+        $($(#[$doc])* #[uprobe]
+        pub fn $name(ctx: ProbeContext) -> u32 {
+            enter(&ctx, $write, $length);
+            0
+        })*
+    };
 }
 
-#[uprobe]
-pub fn tls_write(ctx: ProbeContext) -> u32 {
-    enter(&ctx, true, false);
-    0
-}
-
-#[uprobe]
-pub fn tls_read_ex(ctx: ProbeContext) -> u32 {
-    enter(&ctx, false, true);
-    0
-}
-
-#[uprobe]
-pub fn tls_write_ex(ctx: ProbeContext) -> u32 {
-    enter(&ctx, true, true);
-    0
+// By direction, and by the argument that points to where the length is stored.
+enter_programs! {
+    tls_read: false, None;
+    tls_read_rcx: false, Some(3);
+    tls_read_r8: false, Some(4);
+    tls_read_r9: false, Some(5);
+    tls_write: true, None;
+    tls_write_rcx: true, Some(3);
+    tls_write_r8: true, Some(4);
+    tls_write_r9: true, Some(5);
 }
 
 /// On an instruction behind the inner call, with its result still in the result register.

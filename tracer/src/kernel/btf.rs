@@ -86,8 +86,8 @@ impl Btf {
     }
 
     fn read(path: &Path) -> Result<Self, BtfError> {
-        let data = std::fs::read(path)
-            .map_err(|source| BtfError::Absent { path: path.display().to_string(), source })?;
+        let data =
+            std::fs::read(path).map_err(|source| BtfError::Absent { path: path.display().to_string(), source })?;
         Self::parse(data)
     }
 
@@ -133,9 +133,7 @@ impl Btf {
     /// Size in bytes of a struct.
     pub fn size(&self, container: &str) -> Result<u32, BtfError> {
         let found = self.find(container, kind::STRUCT);
-        found
-            .map(|ty| ty.target)
-            .ok_or_else(|| BtfError::Missing { container: container.into(), path: String::new() })
+        found.map(|ty| ty.target).ok_or_else(|| BtfError::Missing { container: container.into(), path: String::new() })
     }
 
     /// Whether there is a function of this name.
@@ -152,9 +150,9 @@ impl Btf {
     /// Value of an enumerator, wherever it is declared.
     pub fn enumerator(&self, name: &str) -> Option<u32> {
         self.all().filter(|ty| ty.kind == kind::ENUM).find_map(|ty| {
-            (0..ty.members).map(|index| ty.at + 12 + 8 * index).find_map(|at| {
-                (self.name(self.word(at)?) == name.as_bytes()).then(|| self.word(at + 4)).flatten()
-            })
+            (0..ty.members)
+                .map(|index| ty.at + 12 + 8 * index)
+                .find_map(|at| (self.name(self.word(at)?) == name.as_bytes()).then(|| self.word(at + 4)).flatten())
         })
     }
 

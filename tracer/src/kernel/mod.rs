@@ -4,4 +4,4 @@ pub mod btf;
 pub mod layout;
 mod programs;
 
-pub use programs::{Hook, Kernel, KernelError, Options};
+pub use programs::{Hook, Kernel, KernelError, Options, Probe};

@@ -142,8 +142,7 @@ pub struct Probe {
 
 /// Names of the programs of `sock_send_length` and `sock_recv_length`, which are also those of the tracepoints.
 const SYSCALL_SOURCE: [&str; 2] = ["sock_send_length", "sock_recv_length"];
-const LIFECYCLE: [&str; 4] =
-    ["inet_sock_set_state", "sched_process_fork", "sched_process_exec", "sched_process_exit"];
+const LIFECYCLE: [&str; 4] = ["inet_sock_set_state", "sched_process_fork", "sched_process_exec", "sched_process_exit"];
 
 impl Kernel {
     /// Loads everything and attaches what is not bound to a process. Gives the ring apart: one reader owns it.
@@ -169,7 +168,12 @@ impl Kernel {
         Self::attach(ebpf, options.hook, &types, &btf)
     }
 
-    fn attach(mut ebpf: Ebpf, hook: Hook, types: &Btf, btf: &aya::Btf) -> Result<(Self, RingBuf<MapData>), KernelError> {
+    fn attach(
+        mut ebpf: Ebpf,
+        hook: Hook,
+        types: &Btf,
+        btf: &aya::Btf,
+    ) -> Result<(Self, RingBuf<MapData>), KernelError> {
         for tracepoint in LIFECYCLE {
             tracepoint_program(&mut ebpf, tracepoint, btf)?;
         }

@@ -42,3 +42,28 @@ pub fn counters_from_words(words: [u64; size_of::<Counters>() / 8]) -> Counters 
     // SAFETY: the struct is made of as many u64.
     unsafe { std::mem::transmute(words) }
 }
+
+/// Maps a file into memory for reading.
+pub fn map(file: &std::fs::File) -> std::io::Result<memmap2::Mmap> {
+    // SAFETY: the files are libraries and executables that processes run: writing to those is refused by the kernel
+    // (ETXTBSY) or done by replacing the file; a change underneath would give wrong bytes, which are checked as any
+    // hostile file is, and a truncation a SIGBUS, which the same rule excludes.
+    unsafe { memmap2::Mmap::map(file) }
+}
+
+/// Makes a command stop before it executes its program, until `ready` is written to or closed.
+pub fn hold_before_exec(command: &mut std::process::Command, ready: std::os::fd::OwnedFd) {
+    use std::os::unix::process::CommandExt as _;
+    let hold = move || {
+        // The parent writes a byte when every probe is in place. A parent that died closes the pipe: then the command
+        // must not run unseen.
+        let mut byte = [0_u8; 1];
+        match rustix::io::read(&ready, &mut byte) {
+            Ok(1) => Ok(()),
+            Ok(_) => Err(std::io::ErrorKind::BrokenPipe.into()),
+            Err(error) => Err(error.into()),
+        }
+    };
+    // SAFETY: between fork and exec only a system call is made, and nothing is allocated.
+    unsafe { command.pre_exec(hold) };
+}
