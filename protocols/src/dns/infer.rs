@@ -13,18 +13,18 @@ const QUERY_RECORDS: u16 = 64;
 /// Longest encoding of a question (RFC 1035 §3.1: a name takes 255 bytes), with some room for pointers.
 const LONGEST_QUESTION: usize = 300;
 
-/// Longest query worth waiting for: with EDNS padding they stay below 512 bytes.
-const LONGEST_QUERY: usize = 2048;
+/// Longest message worth waiting for. Most queries are far shorter; those that carry keys or updates are not.
+const LONGEST_AWAITED: usize = 4094;
 
 /// What the first bytes of a direction look like.
 pub(super) fn infer(head: &[u8], transport: Transport) -> Inference {
     if transport == Transport::Udp {
-        return judge(head, head.len(), false);
+        return judge(head, head.len());
     }
     let mut cursor = Cursor::new(head);
     let Some(length) = cursor.u16_be().map(usize::from) else { return Inference::More };
     let body = cursor.rest();
-    judge(body.get(..length).unwrap_or(body), length, true)
+    judge(body.get(..length).unwrap_or(body), length)
 }
 
 /// Whether a whole message stands at the start of `bytes`, a stream, and nothing in it is odd. `None`: too few bytes.
@@ -40,8 +40,8 @@ pub(super) fn is_framed(bytes: &[u8]) -> Option<bool> {
     Some(Walk::of(body) == Walk::Whole)
 }
 
-/// Judges the message of `length` bytes that begins with `bytes`. `framed`: a length in front of it agrees.
-fn judge(bytes: &[u8], length: usize, framed: bool) -> Inference {
+/// Judges the message of `length` bytes that begins with `bytes`.
+fn judge(bytes: &[u8], length: usize) -> Inference {
     let complete = bytes.len() == length;
     let short = if complete || length < HEADER { Inference::No } else { Inference::More };
     let Some(header) = Header::read(&mut Cursor::new(bytes)) else { return short };
@@ -51,11 +51,11 @@ fn judge(bytes: &[u8], length: usize, framed: bool) -> Inference {
     let sure = Inference::Sure(if header.is_response() { Sender::Server } else { Sender::Client });
     match Walk::of(bytes) {
         Walk::Whole if complete => sure,
-        // A datagram with something odd behind the question, or one that was cut off.
-        Walk::ToRecords if complete && !framed && is_typical(&header) => sure,
+        // Something odd behind the question, or a datagram that was cut off. (Windows puts "MS" behind AXFR queries.)
+        Walk::ToRecords if complete && is_typical(&header) => sure,
         // The beginning of a long response.
         Walk::ToRecords if !complete && header.is_response() && is_typical(&header) => sure,
-        Walk::ToRecords if length <= LONGEST_QUERY => short,
+        Walk::ToRecords if length <= LONGEST_AWAITED => short,
         Walk::ToQuestions if bytes.len() < HEADER + LONGEST_QUESTION => short,
         Walk::Whole | Walk::ToRecords | Walk::ToQuestions | Walk::Wrong => Inference::No,
     }
@@ -73,15 +73,16 @@ fn is_plausible(header: &Header, length: usize) -> bool {
         (1..=4).contains(&questions) || (questions == 0 && multicast)
     } else {
         let few = records <= usize::from(QUERY_RECORDS) || header.opcode() != Opcode::QUERY;
-        (1..=16).contains(&questions) && header.rcode() == 0 && !header.recursion_available() && few
+        (1..=16).contains(&questions) && few
     };
     fits && known && kind
 }
 
 /// Whether the header alone, with a question behind it, leaves no reasonable doubt.
 fn is_typical(header: &Header) -> bool {
-    let [questions, answers, _, additionals] = header.counts;
-    let query = answers == 0 && additionals <= 2;
+    let [questions, answers, authorities, additionals] = header.counts;
+    let asks = header.rcode() == 0 && !header.recursion_available();
+    let query = asks && answers == 0 && authorities <= 1 && additionals <= 2;
     questions == 1 && header.opcode() == Opcode::QUERY && (header.is_response() || query)
 }
 

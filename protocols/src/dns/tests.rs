@@ -531,12 +531,7 @@ fn recognition() {
             Inference::No,
             Inference::No,
         ),
-        (
-            "a code in a query",
-            [header(1, 0x0103, [1, 0, 0, 0]), question("a", A)].concat(),
-            Inference::No,
-            Inference::No,
-        ),
+        ("a code in a query", [header(1, 0x0103, [1, 0, 0, 0]), question("a", A)].concat(), client, client),
         (
             "more records than fit",
             [header(1, 0x8180, [1, 9, 0, 0]), question("a", A)].concat(),
@@ -552,7 +547,13 @@ fn recognition() {
         ("type 0", [header(1, 0x0100, [1, 0, 0, 0]), name("a"), words(&[0, 1])].concat(), Inference::No, Inference::No),
         ("only a header", header(1, 0x8001, [0; 4]), Inference::No, Inference::No),
         ("zeros", vec![0; 40], Inference::No, Inference::No),
-        ("query with bytes behind it", with(&query(1, "a", A), b"\0\0"), client, Inference::No),
+        ("query with bytes behind it", with(&query(1, "a", A), b"MS"), client, client),
+        (
+            "a code in a query with bytes behind it",
+            with(&[header(1, 0x0103, [1, 0, 0, 0]), question("a", A)].concat(), b"MS"),
+            Inference::No,
+            Inference::No,
+        ),
         ("half a query", query(1, "a", A)[..15].to_vec(), Inference::No, Inference::No),
     ];
     for (case, message, datagram, stream) in both {
