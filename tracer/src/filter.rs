@@ -39,8 +39,8 @@ pub struct FilterArgs {
     #[arg(long = "port", value_name = "PORT", value_delimiter = ',')]
     pub ports: Vec<u16>,
 
-    /// Only these protocols
-    #[arg(long = "protocol", value_name = "NAME", value_delimiter = ',', value_parser = parse_protocol)]
+    /// Only these protocols; no other is looked for
+    #[arg(long = "protocols", visible_alias = "protocol", value_name = "NAME", value_delimiter = ',', value_parser = parse_protocol)]
     pub protocols: Vec<&'static str>,
 
     /// Only requests that the process answers (server) or sends (client)

@@ -1,7 +1,9 @@
 //! From a running process to one line per request.
 
 pub mod attach;
+pub mod cli;
 pub mod connections;
+pub mod doctor;
 pub mod events;
 pub mod filter;
 pub mod kernel;
@@ -9,3 +11,4 @@ pub mod ledger;
 pub mod output;
 pub mod record;
 pub mod sys;
+pub mod trace;

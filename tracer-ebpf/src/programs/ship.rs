@@ -117,8 +117,9 @@ fn class<F: Fixed, const N: usize>(fixed: &F, address: u64, captured: u64, look:
         return Shipped::Full;
     };
     let record = entry.as_ptr() as *mut Record<F, N>;
-    // One variable holds the bound, or the compiler proves it to itself and drops what the verifier needs.
-    let mut n = captured;
+    // SAFETY: a local. Read as if it could have changed, or the compiler proves the bound to itself from the caller's
+    // comparison, on another copy of the number, and drops what the verifier needs.
+    let mut n = unsafe { core::ptr::read_volatile(&raw const captured) };
     if n > N as u64 {
         n = N as u64;
     }

@@ -138,7 +138,7 @@ fn moved(thread: &Thread, pid_tgid: u64, length: u64, cookie: u64) {
         connection: session.id,
     };
     let mut data = Data { header, position, length: length as u32, elapsed: (now - thread.entered) as u32 };
-    let _ = transfer::parts(&mut data, &mut Buffers::single(thread.buffer, length), LookForTls::No);
+    let _ = transfer::parts(&mut data, &Buffers::single(thread.buffer, length), LookForTls::No);
 }
 
 /// The number that user space attached the probe with: which library it is.

@@ -12,8 +12,6 @@ use crate::record::{ConnectionInfo, Role, TupleSource};
 pub struct Flow {
     /// What records say of it.
     pub info: ConnectionInfo,
-    /// The process that uses it.
-    pub pid: u32,
     /// When its last datagram passed.
     pub last: Time,
     connection: Connection,
@@ -21,7 +19,7 @@ pub struct Flow {
 
 impl Flow {
     /// The flow of a first datagram.
-    pub fn new(id: String, pid: u32, datagram: &Datagram, candidates: &Candidates, limits: Limits) -> Self {
+    pub fn new(id: String, datagram: &Datagram, candidates: &Candidates, limits: Limits) -> Self {
         let known = datagram.header.flags & flag::NO_PEER == 0;
         let ends = address::endpoints(&datagram.tuple).filter(|_| known);
         let tuple_source = if ends.is_some() { TupleSource::Socket } else { TupleSource::None };
@@ -30,7 +28,7 @@ impl Flow {
         let info = ConnectionInfo { id, transport: Transport::Udp, role, local, remote, tls: None, tuple_source };
         let context = Context { transport: Transport::Udp, midstream: false, limits };
         let connection = Connection::new(candidates.clone(), context, None);
-        Self { info, pid, last: Time(datagram.header.time), connection }
+        Self { info, last: Time(datagram.header.time), connection }
     }
 
     /// Takes a datagram.

@@ -4,7 +4,7 @@ use protocols::{Connection, Context, Counters, Direction, Exchange, Layer, Limit
 use tracer_ebpf::{Data, Open, flag, origin};
 
 use super::address;
-use super::table::Candidates;
+use super::table::{Candidates, Libraries};
 use crate::attach::library;
 use crate::record::{ConnectionInfo, Endpoint, Role, Tls, TupleSource};
 
@@ -78,7 +78,7 @@ impl Stream {
     }
 
     /// Takes bytes, or the end of a direction.
-    pub fn data(&mut self, data: &Data, payload: &[u8], libraries: &[&'static str], out: &mut Vec<Exchange>) {
+    pub fn data(&mut self, data: &Data, payload: &[u8], libraries: Libraries<'_>, out: &mut Vec<Exchange>) {
         let flags = data.header.flags;
         let direction = if flags & flag::WRITE != 0 { Direction::Write } else { Direction::Read };
         let tls = flags & flag::TLS != 0;
@@ -89,7 +89,9 @@ impl Stream {
         if flags & flag::END != 0 {
             self.connection.end(direction, end, out);
         } else {
-            let span = Span { start: Time(end.0.saturating_sub(u64::from(data.elapsed))), end };
+            // A call that reads may have waited long before the bytes came; one that writes has them from the start.
+            let elapsed = if direction == Direction::Write { data.elapsed } else { 0 };
+            let span = Span { start: Time(end.0.saturating_sub(u64::from(elapsed))), end };
             let position = if tls { data.position } else { self.unwrap(direction, data) };
             let segment = Segment { position, bytes: payload, length: u64::from(data.length), span };
             let layer = if tls { Layer::Tls } else { Layer::Socket };
@@ -129,10 +131,10 @@ impl Stream {
         self.connection.counters()
     }
 
-    fn begin_tls(&mut self, number: u8, libraries: &[&'static str]) {
+    fn begin_tls(&mut self, number: u8, libraries: Libraries<'_>) {
         // Without cookies (before Linux 5.15) the library is known only if the process has just one.
-        let only = if let [only] = libraries { Some(*only) } else { None };
-        let library = library::name(number).or(only).unwrap_or("unknown");
+        let only = || if let [only] = libraries(self.pid)[..] { Some(only) } else { None };
+        let library = library::name(number).or_else(only).unwrap_or("unknown");
         self.info.tls = Some(Tls { library });
         if self.info.tuple_source == TupleSource::Socket {
             self.info.tuple_source = TupleSource::Nested;

@@ -78,6 +78,9 @@ pub struct Table {
 /// Where finished exchanges go: with the process and the connection that they belong to.
 pub type Report<'a> = &'a mut dyn FnMut(u32, u64, &ConnectionInfo, Exchange);
 
+/// The TLS libraries of a process.
+pub type Libraries<'a> = &'a dyn Fn(u32) -> Vec<&'static str>;
+
 impl Table {
     /// An empty table. `run`: what distinguishes this run's ids from another's.
     pub fn new(settings: Settings, run: u64) -> Self {
@@ -127,7 +130,7 @@ impl Table {
         &mut self,
         data: &Data,
         payload: &[u8],
-        libraries: &[&'static str],
+        libraries: Libraries<'_>,
         kernel: &mut Kernel,
         report: Report<'_>,
     ) {
@@ -174,7 +177,7 @@ impl Table {
             }
             let id = self.next_id(pid);
             self.opened += 1;
-            let flow = Flow::new(id, pid, datagram, &self.settings.candidates, self.settings.limits);
+            let flow = Flow::new(id, datagram, &self.settings.candidates, self.settings.limits);
             self.flows.insert(key, flow);
         }
         let Some(flow) = self.flows.get_mut(&key) else { return };

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope};
-use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, RawTracePoint, UProbe};
+use aya::programs::{BtfTracePoint, RawTracePoint, UProbe};
 use aya::{Ebpf, EbpfLoader};
 use tracer_ebpf::{Counters, Socket, socket_flag};
 
@@ -98,20 +98,23 @@ pub enum KernelError {
     },
 }
 
-/// An error with all its causes on one line; aya keeps the cause apart.
+/// An error with all its causes on one line. Of the verifier's log, which is for developers and may have thousands of
+/// lines, only the end is kept: it says what was refused.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| {
+    let text = causes.fold(error.to_string(), |text, cause| {
         let cause = cause.to_string();
-        // The verifier's log is for developers; its first lines say what it is about.
-        let cause = cause.lines().take(3).collect::<Vec<_>>().join(" ");
         if text.contains(&cause) { text } else { format!("{text}: {cause}") }
-    })
+    });
+    let Some((before, log)) = text.split_once("Verifier output: ") else { return text };
+    let mut end: Vec<&str> = log.lines().rev().filter(|line| !line.trim().is_empty()).take(4).collect();
+    end.reverse();
+    format!("{before}the verifier says: {}", end.join("; "))
 }
 
 fn hint(error: &(dyn std::error::Error + 'static)) -> &'static str {
     let text = chain(error);
-    if text.contains("Operation not permitted") || text.contains("os error 1)") || text.contains("os error 13)") {
+    if text.contains("os error 1)") {
         "; needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE (see `tracer doctor`)"
     } else if text.contains("Cannot allocate memory") || text.contains("os error 12)") {
         "; not enough memory: choose a smaller --ring-size or --max-connections"

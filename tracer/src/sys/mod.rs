@@ -2,6 +2,10 @@
 //! here offers.
 #![allow(unsafe_code, reason = "each use says why it is sound")]
 
+use std::os::fd::OwnedFd;
+
+use aya::maps::{MapData, RingBuf};
+use tokio::io::unix::AsyncFd;
 use tracer_ebpf::{Close, Counters, Data, Datagram, Header, Open, Process, Socket};
 
 /// A struct of the event ABI: fixed-width integers only, no padding that is not a field, so that every bit pattern is
@@ -51,19 +55,33 @@ pub fn map(file: &std::fs::File) -> std::io::Result<memmap2::Mmap> {
     unsafe { memmap2::Mmap::map(file) }
 }
 
-/// Makes a command stop before it executes its program, until `ready` is written to or closed.
-pub fn hold_before_exec(command: &mut std::process::Command, ready: std::os::fd::OwnedFd) {
+/// Makes a command stop before it executes its program: it tells its process id to `tell` and goes on when a byte can
+/// be read from `ready`.
+pub fn hold_before_exec(command: &mut std::process::Command, ready: OwnedFd, tell: OwnedFd) {
     use std::os::unix::process::CommandExt as _;
     let hold = move || {
-        // The parent writes a byte when every probe is in place. A parent that died closes the pipe: then the command
-        // must not run unseen.
-        let mut byte = [0_u8; 1];
-        match rustix::io::read(&ready, &mut byte) {
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        rustix::io::write(&tell, &pid.to_ne_bytes())?;
+        // A tracer that died closes the pipe: then the command must not run unseen.
+        match rustix::io::read(&ready, &mut [0_u8; 1]) {
             Ok(1) => Ok(()),
             Ok(_) => Err(std::io::ErrorKind::BrokenPipe.into()),
             Err(error) => Err(error.into()),
         }
     };
-    // SAFETY: between fork and exec only a system call is made, and nothing is allocated.
+    // SAFETY: between fork and exec only system calls are made, and nothing is allocated.
     unsafe { command.pre_exec(hold) };
+}
+
+/// The process id that a held command has told.
+pub fn read_pid(mut told: impl std::io::Read) -> std::io::Result<u32> {
+    let mut pid = [0; 4];
+    told.read_exact(&mut pid)?;
+    Ok(u32::from_ne_bytes(pid))
+}
+
+/// Lets the event loop wait for a ring buffer.
+pub fn watch(ring: RingBuf<MapData>) -> std::io::Result<AsyncFd<RingBuf<MapData>>> {
+    // SAFETY: the ring owns its descriptor, which stays open and the same for as long as the ring lives.
+    Ok(unsafe { AsyncFd::register(ring) }?)
 }
