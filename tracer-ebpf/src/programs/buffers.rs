@@ -1,6 +1,6 @@
 //! Where in the process's memory the bytes of a transfer are.
 
-use crate::memory::user;
+use crate::memory::{kernel_at, user};
 use crate::registers::{SystemCall, number};
 
 /// `struct iovec` of the process.
@@ -37,6 +37,10 @@ pub struct Buffers {
     pub left: u64,
     /// Address of the peer's `struct sockaddr`; 0: none was given.
     pub name: u64,
+    /// Bytes of the next piece that were used up before.
+    pub skip: u64,
+    /// Whether the pieces are described in the kernel's memory; otherwise in the process's.
+    pub in_kernel: u64,
 }
 
 impl Buffers {
@@ -48,6 +52,12 @@ impl Buffers {
     #[inline(always)]
     pub fn vector(address: u64, count: u64) -> Self {
         Self { next: address, left: count, ..Self::default() }
+    }
+
+    /// Of pieces that the kernel has copied the description of.
+    #[inline(always)]
+    pub fn kernel_vector(address: u64, count: u64, skip: u64) -> Self {
+        Self { skip, in_kernel: 1, ..Self::vector(address, count) }
     }
 
     /// Of a `struct user_msghdr` in the process's memory.
@@ -67,9 +77,12 @@ impl Buffers {
             return false;
         }
         self.left -= 1;
-        let Some(piece) = user::<IoVec>(self.next) else { return false };
+        let piece = if self.in_kernel != 0 { kernel_at::<IoVec>(self.next) } else { user::<IoVec>(self.next) };
+        let Some(piece) = piece else { return false };
         self.next += size_of::<IoVec>() as u64;
-        self.current = piece;
+        let skip = self.skip.min(piece.length);
+        self.skip = 0;
+        self.current = IoVec { base: piece.base + skip, length: piece.length - skip };
         true
     }
 }

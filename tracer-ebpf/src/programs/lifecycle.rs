@@ -6,7 +6,7 @@ use aya_ebpf::programs::BtfTracePointContext;
 use tracer_ebpf::{Close, Data, Header, Process, Socket, flag, kind, origin, program, socket_flag};
 
 use crate::counters::hit;
-use crate::maps::{ACCEPTED, PROCESSES, SOCKETS, THREADS};
+use crate::maps::{ACCEPTED, CALLS, PROCESSES, SOCKETS, THREADS};
 use crate::memory::kernel;
 use crate::socket::{self, Class};
 use crate::{config, ship};
@@ -139,6 +139,7 @@ pub fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let _ = THREADS.remove(&pid_tgid);
+    let _ = CALLS.remove(&pid_tgid);
     if pid_tgid as u32 == tgid {
         process_event(kind::EXIT, tgid);
     }

@@ -31,6 +31,9 @@ pub static PENDING: HashMap<u64, Pending, 4096> = HashMap::new();
 /// Socket calls under way, by thread (fentry and kprobe sources).
 #[btf_map]
 pub static CALLS: HashMap<u64, crate::source::Call, 16384> = HashMap::new();
+/// `sendmmsg` calls under way, by thread (syscall source).
+#[btf_map]
+pub static MESSAGES_SENT: HashMap<u64, crate::source::MessagesSent, 4096> = HashMap::new();
 /// [0]: whether the system call exit program is attached.
 #[btf_map]
 pub static SWITCHES: Array<u32, 1> = Array::new();

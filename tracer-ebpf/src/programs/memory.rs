@@ -11,6 +11,13 @@ pub fn kernel<T: Copy + Default>(base: u64, offset: &Global<u32>) -> T {
     unsafe { bpf_probe_read_kernel((base + u64::from(offset.load())) as *const T) }.unwrap_or_default()
 }
 
+/// A value in the kernel's memory.
+#[inline(always)]
+pub fn kernel_at<T: Copy>(address: u64) -> Option<T> {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel(address as *const T) }.ok()
+}
+
 /// A value in the current process's memory.
 #[inline(always)]
 pub fn user<T: Copy>(address: u64) -> Option<T> {

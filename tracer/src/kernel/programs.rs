@@ -5,7 +5,7 @@ use std::path::Path;
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope};
-use aya::programs::{BtfTracePoint, RawTracePoint, UProbe};
+use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, RawTracePoint, UProbe};
 use aya::{Ebpf, EbpfLoader};
 use tracer_ebpf::{Counters, Socket, socket_flag};
 
@@ -324,6 +324,82 @@ fn attach_hook(ebpf: &mut Ebpf, hook: Hook, types: &Btf, btf: &aya::Btf) -> Resu
     Err(KernelError::NoHook(failures.join("; ")))
 }
 
+/// A function under the system calls, and the programs that are attached to it.
+struct Function {
+    name: &'static str,
+    fentry: &'static str,
+    fexit: &'static str,
+    kprobe: &'static str,
+    kretprobe: &'static str,
+}
+
+macro_rules! functions {
+    ($($name:literal),*) => {
+        [$(Function {
+            name: $name,
+            fentry: concat!("fentry_", $name),
+            fexit: concat!("fexit_", $name),
+            kprobe: concat!("kprobe_", $name),
+            kretprobe: concat!("kretprobe_", $name),
+        }),*]
+    };
+}
+
+static FUNCTIONS: [Function; 10] = functions!(
+    "tcp_sendmsg",
+    "tcp_recvmsg",
+    "udp_sendmsg",
+    "udp_recvmsg",
+    "udpv6_sendmsg",
+    "udpv6_recvmsg",
+    "unix_stream_sendmsg",
+    "unix_stream_recvmsg",
+    "tcp_sendpage",
+    "tcp_splice_read"
+);
+
+/// Those that this kernel has: sendpage is gone since Linux 6.5, IPv6 may be left out.
+fn functions(types: &Btf) -> impl Iterator<Item = &'static Function> + '_ {
+    FUNCTIONS.iter().filter(|function| types.has_function(function.name))
+}
+
+/// A program on a trampoline.
+trait Trampoline: Sized {
+    fn name(function: &Function) -> &'static str;
+    fn put(ebpf: &mut Ebpf, name: &'static str, function: &str, btf: &aya::Btf) -> Result<(), KernelError>;
+}
+
+macro_rules! trampoline {
+    ($program:ty, $field:ident) => {
+        impl Trampoline for $program {
+            fn name(function: &Function) -> &'static str {
+                function.$field
+            }
+
+            fn put(ebpf: &mut Ebpf, name: &'static str, function: &str, btf: &aya::Btf) -> Result<(), KernelError> {
+                let program: &mut Self = program(ebpf, name)?;
+                program.load(function, btf).map_err(program_error(name))?;
+                program.attach().map_err(program_error(name))?;
+                Ok(())
+            }
+        }
+    };
+}
+
+trampoline!(FEntry, fentry);
+trampoline!(FExit, fexit);
+
+fn trampoline<P: Trampoline>(ebpf: &mut Ebpf, function: &Function, btf: &aya::Btf) -> Result<(), KernelError> {
+    P::put(ebpf, P::name(function), function.name, btf)
+}
+
+fn kernel_probe(ebpf: &mut Ebpf, name: &'static str, function: &str) -> Result<(), KernelError> {
+    let program: &mut KProbe = program(ebpf, name)?;
+    program.load().map_err(program_error(name))?;
+    program.attach(function, 0).map_err(program_error(name))?;
+    Ok(())
+}
+
 fn attach_source(ebpf: &mut Ebpf, hook: Hook, types: &Btf, btf: &aya::Btf) -> Result<(), KernelError> {
     match hook {
         Hook::Syscall => SYSCALL_SOURCE.into_iter().try_for_each(|name| {
@@ -333,6 +409,15 @@ fn attach_source(ebpf: &mut Ebpf, hook: Hook, types: &Btf, btf: &aya::Btf) -> Re
                 Err(KernelError::NoHook(format!("no tracepoint {name}: needs Linux 6.3 or later")))
             }
         }),
-        Hook::Auto | Hook::Fentry | Hook::Kprobe => Err(KernelError::NoHook("not built yet".into())),
+        Hook::Fentry => functions(types).try_for_each(|function| {
+            trampoline::<FEntry>(ebpf, function, btf)?;
+            trampoline::<FExit>(ebpf, function, btf)
+        }),
+        Hook::Kprobe => functions(types).try_for_each(|function| {
+            // The entry last: an entry whose end is not seen would stay behind.
+            kernel_probe(ebpf, function.kretprobe, function.name)?;
+            kernel_probe(ebpf, function.kprobe, function.name)
+        }),
+        Hook::Auto => Err(KernelError::NoHook("auto".into())),
     }
 }

@@ -1,6 +1,11 @@
 //! Where transfers on sockets are seen. The sources are interchangeable; user space attaches one of them.
 
+mod call;
+mod functions;
 mod syscall;
+
+pub use call::Call;
+pub use syscall::MessagesSent;
 
 use crate::buffers::Buffers;
 use crate::datagram::SocketAddress;
@@ -25,15 +30,4 @@ pub trait Source: Copy {
 
     /// The transfer moved nothing.
     fn failed(self) {}
-}
-
-/// Value of the call map: a socket call under way.
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-pub struct Call {
-    pub sk: u64,
-    pub buffers: Buffers,
-    pub entered: u64,
-    pub flags: i32,
-    pub shown: u32,
 }

@@ -11,13 +11,21 @@ use tracer_ebpf::program;
 use super::{Peer, Source};
 use crate::buffers::{self, Buffers, MULTI_MESSAGE_SIZE};
 use crate::datagram::{self, Pending};
-use crate::maps::{CALLS, PENDING, SWITCHES};
+use crate::maps::{MESSAGES_SENT, PENDING, SWITCHES};
 use crate::memory::user;
 use crate::registers::{SystemCall, number, system_call};
 use crate::transfer::{self, Transfer};
 
 /// Messages of one `recvmmsg` that are looked at.
 const MESSAGES: u64 = 16;
+
+/// Value of the map of `sendmmsg` calls under way.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct MessagesSent {
+    vector: u64,
+    sent: u64,
+}
 
 /// The memory of a transfer, by the system call's registers.
 #[derive(Clone, Copy)]
@@ -46,7 +54,7 @@ impl Source for Registers {
     #[inline(always)]
     fn failed(self) {
         if self.call.number == number::SENDMMSG {
-            let _ = CALLS.remove(&bpf_get_current_pid_tgid());
+            let _ = MESSAGES_SENT.remove(&bpf_get_current_pid_tgid());
         }
     }
 }
@@ -57,13 +65,14 @@ fn next_message(call: &SystemCall) -> u64 {
     let pid_tgid = bpf_get_current_pid_tgid();
     let [_, vector, count, ..] = call.arguments;
     // SAFETY: an element that only this thread uses.
-    let before = unsafe { CALLS.get(&pid_tgid) }.filter(|before| before.sk == vector && before.entered < count);
-    let index = before.map_or(0, |before| before.entered);
+    let before =
+        unsafe { MESSAGES_SENT.get(&pid_tgid) }.filter(|before| before.vector == vector && before.sent < count);
+    let index = before.map_or(0, |before| before.sent);
     if index + 1 >= count {
-        let _ = CALLS.remove(&pid_tgid);
+        let _ = MESSAGES_SENT.remove(&pid_tgid);
     } else {
-        let next = super::Call { sk: vector, entered: index + 1, ..super::Call::default() };
-        let _ = CALLS.insert(&pid_tgid, &next, 0);
+        let next = MessagesSent { vector, sent: index + 1 };
+        let _ = MESSAGES_SENT.insert(&pid_tgid, &next, 0);
     }
     index
 }
