@@ -23,6 +23,8 @@ enum Flow {
     Chunked(Phase),
     /// In the data of a chunk that the driver counts.
     Chunk,
+    /// Behind a head that does not say how the message goes on.
+    Lost(Violation),
 }
 
 const SWITCHING_PROTOCOLS: u16 = 101;
@@ -125,6 +127,9 @@ impl Conversation {
             return Step::Wait;
         }
         let Some(length) = head::end(bytes, scanned) else {
+            if inference::judge(side, bytes) == Some(false) {
+                return self.lose(side, Violation("start_line"), out);
+            }
             *self.flow(side) = Flow::Head { scanned: bytes.len().saturating_sub(2) };
             self.begun(side).get_or_insert(first);
             return Step::Need(input.bytes.len() + 1);
@@ -150,10 +155,12 @@ impl Conversation {
         consumed: usize,
         out: &mut Output<'_>,
     ) -> Step {
-        let Some((line_bytes, next)) = head::line(bytes) else { return self.lose_client(Violation("request_line")) };
+        let Some((line_bytes, next)) = head::line(bytes) else {
+            return self.lose(Side::Client, Violation("request_line"), out);
+        };
         let line = match RequestLine::parse(line_bytes) {
             Ok(line) => line,
-            Err(violation) => return self.lose_client(violation),
+            Err(violation) => return self.lose(Side::Client, violation, out),
         };
         let (framing, head) = match Head::parse(bytes, next) {
             Ok(head) => (framing::of_request(&head), head),
@@ -162,10 +169,7 @@ impl Conversation {
         self.begin_request(Tracked { payload: Message::new(line, head), wire }, transfer_start, out);
         match framing {
             Ok(framing) => self.body(Side::Client, framing, consumed, out),
-            Err(violation) => {
-                self.cut(Side::Client, Reason::ParseError, 0, out);
-                self.lose_client(violation)
-            }
+            Err(violation) => self.lose_behind(Side::Client, violation, consumed, out),
         }
     }
 
@@ -174,6 +178,11 @@ impl Conversation {
         let pending = Pending { sequence: Some(out.next_sequence()), request: Some(request), ..Pending::default() };
         // A client that waits for each response begins every request with a transfer of its own.
         self.pipelines |= !transfer_start;
+        if self.pending.len() >= self.pending_limit {
+            self.pipelines = true;
+            self.give_up(Reason::NoResponse, 0, out);
+            self.lose_order(Reason::NoResponse);
+        }
         if let Order::Lost { why, at_rest } = self.order {
             let idle = self.pending.is_empty() && self.lone_response.is_none() && self.server == START;
             if self.pipelines || !at_rest || !idle || first.start < self.server_last {
@@ -183,21 +192,17 @@ impl Conversation {
             }
             self.order = Order::Known;
         }
-        if self.pending.len() >= self.pending_limit {
-            self.give_up(Reason::NoResponse, 0, out);
-            self.lose_order(Reason::NoResponse);
-        }
         let evicted = self.pending.push(pending);
         debug_assert!(evicted.is_none(), "room was made");
     }
 
     fn response(&mut self, bytes: &[u8], wire: Wire, consumed: usize, out: &mut Output<'_>) -> Step {
         let Some((line_bytes, next)) = head::line(bytes) else {
-            return self.lose_server(Violation("status_line"), out);
+            return self.lose(Side::Server, Violation("status_line"), out);
         };
         let line = match StatusLine::parse(line_bytes) {
             Ok(line) => line,
-            Err(violation) => return self.lose_server(violation, out),
+            Err(violation) => return self.lose(Side::Server, violation, out),
         };
         if (100..200).contains(&line.status) && line.status != SWITCHING_PROTOCOLS {
             return Step::Consumed(consumed);
@@ -212,7 +217,7 @@ impl Conversation {
         self.begin_response(Tracked { payload: Message::new(line, head), wire });
         match framing {
             Ok(framing) => self.body(Side::Server, framing, consumed, out),
-            Err(violation) => self.lose_server(violation, out),
+            Err(violation) => self.lose_behind(Side::Server, violation, consumed, out),
         }
     }
 
@@ -281,7 +286,7 @@ impl Conversation {
             }
             Ok(Found::Chunk { consumed, .. } | Found::LastChunk { consumed }) => (consumed, None),
             Ok(Found::End { consumed, ref mut trailers }) => (consumed, trailers.take()),
-            Err(violation) => return self.lose_body(side, violation, out),
+            Err(violation) => return self.lose(side, violation, out),
         };
         let last = input.span(consumed.saturating_sub(1));
         self.saw(side, last);
@@ -358,28 +363,36 @@ impl Conversation {
         self.order = Order::Lost { why, at_rest: false };
     }
 
-    /// The client's framing is lost. Requests that were seen before keep their places.
-    fn lose_client(&mut self, violation: Violation) -> Step {
-        self.client = START;
-        self.lose_order(Reason::ParseError);
-        Step::Resync(violation)
-    }
-
-    /// The server's framing is lost, and with it the order of everything that was asked.
-    fn lose_server(&mut self, violation: Violation, out: &mut Output<'_>) -> Step {
-        self.server = START;
-        self.give_up(Reason::ParseError, 0, out);
-        self.lose_order(Reason::ParseError);
-        Step::Resync(violation)
-    }
-
-    fn lose_body(&mut self, side: Side, violation: Violation, out: &mut Output<'_>) -> Step {
+    /// The framing of `side` is lost. A request keeps its place, as those before it do; a lost response takes the order
+    /// of everything that was asked with it.
+    fn lose(&mut self, side: Side, violation: Violation, out: &mut Output<'_>) -> Step {
         match side {
-            Side::Client => {
-                self.cut(side, Reason::ParseError, 0, out);
-                self.lose_client(violation)
+            Side::Client => self.cut(side, Reason::ParseError, 0, out),
+            Side::Server => self.give_up(Reason::ParseError, 0, out),
+        }
+        *self.flow(side) = START;
+        self.lose_order(Reason::ParseError);
+        Step::Resync(violation)
+    }
+
+    /// Like [`Self::lose`], behind a head whose end is known: what follows may yet be a message.
+    fn lose_behind(&mut self, side: Side, violation: Violation, consumed: usize, out: &mut Output<'_>) -> Step {
+        self.lose(side, violation, out);
+        *self.flow(side) = Flow::Lost(violation);
+        Step::Consumed(consumed)
+    }
+
+    fn go_on(&mut self, side: Side, input: Input<'_>, violation: Violation, out: &mut Output<'_>) -> Step {
+        match self.resync(side, input.bytes, input.transfer_start) {
+            Boundary::At(0) => {
+                *self.flow(side) = START;
+                self.head(side, input, 0, out)
             }
-            Side::Server => self.lose_server(violation, out),
+            Boundary::None { discard: 0 } => Step::Need(input.bytes.len() + 1),
+            _ => {
+                *self.flow(side) = START;
+                Step::Resync(violation)
+            }
         }
     }
 
@@ -426,8 +439,9 @@ impl Parser for Conversation {
         match *self.flow(side) {
             Flow::Head { scanned } => self.head(side, input, scanned, out),
             Flow::Chunked(phase) => self.chunked(side, input, phase, out),
+            Flow::Lost(violation) => self.go_on(side, input, violation, out),
             // The driver does not step while it counts.
-            Flow::Counted | Flow::Chunk => self.lose_body(side, Violation("uncounted"), out),
+            Flow::Counted | Flow::Chunk => self.lose(side, Violation("uncounted"), out),
         }
     }
 
