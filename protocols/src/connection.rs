@@ -376,6 +376,7 @@ impl Connection {
                 let half = self.half_mut(direction);
                 let unseen = half.buffer.len() as u64 + length;
                 half.forget_buffer();
+                half.mode = Mode::Resync;
                 self.context.midstream = true;
                 self.counters.unrecognised += unseen;
             }
@@ -423,7 +424,9 @@ impl Connection {
             let known = infer_half(registration, self.half(direction), self.context.transport);
             let midstream = self.context.midstream;
             let half = self.half_mut(direction);
-            let certain = if half.buffer.is_empty() { !midstream } else { known != Inference::No };
+            // Behind a gap the parser says where a message begins, although the bytes may look like one.
+            let gapped = matches!(half.mode, Mode::Resync);
+            let certain = !gapped && if half.buffer.is_empty() { !midstream } else { known != Inference::No };
             half.mode = if certain { Mode::Parse } else { Mode::Resync };
         }
         self.stage = Stage::Speak { name: registration.name(), parser: (registration.parser)(self.context) };
