@@ -25,6 +25,8 @@ enum Flow {
     Chunk,
     /// Behind a head that does not say how the message goes on.
     Lost(Violation),
+    /// Behind the head of a response whose request was not seen: if that was HEAD, there is no body.
+    Doubtful(Framing),
 }
 
 const SWITCHING_PROTOCOLS: u16 = 101;
@@ -183,6 +185,11 @@ impl Conversation {
             self.give_up(Reason::NoResponse, 0, out);
             self.lose_order(Reason::NoResponse);
         }
+        if let (Order::Lost { .. }, Flow::Doubtful(_)) = (self.order, self.server)
+            && self.server_last <= first.start
+        {
+            self.end_in_doubt(out);
+        }
         if let Order::Lost { why, at_rest } = self.order {
             let idle = self.pending.is_empty() && self.lone_response.is_none() && self.server == START;
             if self.pipelines || !at_rest || !idle || first.start < self.server_last {
@@ -216,8 +223,45 @@ impl Conversation {
         };
         self.begin_response(Tracked { payload: Message::new(line, head), wire });
         match framing {
+            Ok(framing @ (Framing::Length(1..) | Framing::Chunked | Framing::ToEnd))
+                if self.lone_response.is_some() =>
+            {
+                self.server = Flow::Doubtful(framing);
+                Step::Consumed(consumed)
+            }
             Ok(framing) => self.body(Side::Server, framing, consumed, out),
             Err(violation) => self.lose_behind(Side::Server, violation, consumed, out),
+        }
+    }
+
+    /// A body, or the next response's head? A transfer that begins like a head is one.
+    fn resolve_doubt(&mut self, input: Input<'_>, framing: Framing, out: &mut Output<'_>) -> Step {
+        match inference::boundary(Side::Server, input.bytes, input.transfer_start, false) {
+            Boundary::At(_) => {
+                self.end_in_doubt(out);
+                self.head(Side::Server, input, 0, out)
+            }
+            Boundary::None { discard: 0 } => Step::Need(input.bytes.len() + 1),
+            Boundary::None { .. } => match framing {
+                Framing::Chunked => self.chunked(Side::Server, input, Phase::First, out),
+                framing => self.body(Side::Server, framing, 0, out),
+            },
+        }
+    }
+
+    /// The response in doubt had no body, or none that was seen.
+    fn end_in_doubt(&mut self, out: &mut Output<'_>) {
+        self.server = START;
+        if let Some(wire) = self.wire(Side::Server) {
+            wire.progress = Progress::Cut;
+        }
+        self.settle(Side::Server, out);
+        self.come_to_rest();
+    }
+
+    fn come_to_rest(&mut self) {
+        if let Order::Lost { at_rest, .. } = &mut self.order {
+            *at_rest = true;
         }
     }
 
@@ -318,9 +362,7 @@ impl Conversation {
         if side == Side::Client {
             return;
         }
-        if let Order::Lost { at_rest, .. } = &mut self.order {
-            *at_rest = true;
-        }
+        self.come_to_rest();
         let next = self.pending.front().and_then(|pending| pending.request.as_ref());
         if let (Some(last), Some(next)) = (last, next) {
             self.pipelines |= next.wire.progress != Progress::Open && next.wire.first.end < last.start;
@@ -439,6 +481,7 @@ impl Parser for Conversation {
         match *self.flow(side) {
             Flow::Head { scanned } => self.head(side, input, scanned, out),
             Flow::Chunked(phase) => self.chunked(side, input, phase, out),
+            Flow::Doubtful(framing) => self.resolve_doubt(input, framing, out),
             Flow::Lost(violation) => self.go_on(side, input, violation, out),
             // The driver does not step while it counts.
             Flow::Counted | Flow::Chunk => self.lose(side, Violation("uncounted"), out),

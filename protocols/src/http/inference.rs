@@ -58,7 +58,7 @@ pub(super) fn infer(head: &[u8], _: Transport) -> Inference {
     if bytes.is_empty() {
         return Inference::More;
     }
-    if b"HTTP/1.".starts_with(bytes) || bytes.starts_with(b"HTTP/1.") {
+    if may_be_response(bytes) {
         return infer_response(bytes);
     }
     match head::line(bytes) {
@@ -66,6 +66,10 @@ pub(super) fn infer(head: &[u8], _: Transport) -> Inference {
         Some(_) => Inference::No,
         None => infer_partial_request(bytes),
     }
+}
+
+fn may_be_response(bytes: &[u8]) -> bool {
+    b"HTTP/1.".starts_with(bytes) || bytes.starts_with(b"HTTP/1.")
 }
 
 /// "HTTP/1.1 200" and what must follow it.
@@ -132,6 +136,7 @@ fn next_line(bytes: &[u8], from: usize) -> Option<usize> {
 /// Whether `bytes` begin like a head of `side`; `None` if more bytes are needed to tell.
 pub(super) fn judge(side: Side, bytes: &[u8]) -> Option<bool> {
     match infer(bytes, Transport::Tcp) {
+        Inference::More if side == Side::Server && !may_be_response(bytes) => Some(false),
         Inference::More => None,
         inference => Some(inference.sender().and_then(Sender::side) == Some(side)),
     }
