@@ -486,16 +486,16 @@ fn same_but_cut(truth: &Value, record: &Value) -> bool {
 
 #[test]
 fn holes_never_make_wrong_pairs() {
-    // Where a direction begins and ends is not known: what is lost there is not missed.
-    let exempt = ["transfer 0, hole 0..", "transfer 1, hole 0..", "transfer 17, "];
-    let complete = holes(ONE_AT_A_TIME, &[1, 7, 40, 1000], &exempt);
+    // Where a direction ends is not known: what is lost there is not missed.
+    let exempt = ["transfer 17, "];
+    let complete = holes(ONE_AT_A_TIME, &[1, 40, 1000], &exempt);
     assert!(complete.iter().all(|&n| n >= 4), "pairing resumes: {:?}", complete.iter().min());
 }
 
 #[test]
 fn holes_never_make_wrong_pairs_where_requests_are_pipelined() {
     // With the first transfer it is lost that this client pipelines.
-    holes(PIPELINED, &[1, 22, 44, 1000], &["transfer 0, ", "transfer 1, hole 0.."]);
+    holes(PIPELINED, &[1, 40, 1000], &["transfer 0, "]);
 }
 
 #[test]
