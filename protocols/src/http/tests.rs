@@ -206,6 +206,35 @@ fn responses_that_come_early_or_alone() {
             &["POST /1 6 > 413 0", "GET /2 0 > 200 0"],
         ),
         (
+            "instead of 100, and the body is not sent",
+            &[
+                (Client, b"POST /1 HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 6\r\n\r\n"),
+                (Server, b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"),
+                (Client, b"GET /2 HTTP/1.1\r\n\r\n"),
+                (Server, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+            ],
+            &["POST /1 0 > 401 0", "GET /2 0 > 200 0"],
+        ),
+        (
+            "instead of 100, and nothing follows",
+            &[
+                (Client, b"POST / HTTP/1.1\r\nExpect: 100-Continue\r\nContent-Length: 6\r\n\r\n"),
+                (Server, b"HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n"),
+            ],
+            &["POST / 0 > 417 0"],
+        ),
+        (
+            "instead of 100, and the body is sent all the same",
+            &[
+                (Client, b"POST /1 HTTP/1.1\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n"),
+                (Server, b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"),
+                (Client, b"2\r\nab\r\n0\r\n\r\n"),
+                (Client, b"GET /2 HTTP/1.1\r\n\r\n"),
+                (Server, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+            ],
+            &["POST /1 2 > 401 0", "GET /2 0 > 200 0"],
+        ),
+        (
             "the connection ends inside the request",
             &[
                 (Client, b"POST / HTTP/1.1\r\nContent-Length: 6\r\n\r\nab"),
