@@ -20,7 +20,7 @@ pub struct FilterArgs {
     #[arg(long = "method", visible_alias = "operation", value_name = "NAME", value_delimiter = ',')]
     pub methods: Vec<String>,
 
-    /// Only requests for what matches this pattern: URL path and query, key, statement, domain name. `*` stands for
+    /// Only requests for what matches this pattern: URL path, key, statement, domain name. `*` stands for
     /// anything, `?` for one character: '/api/*', '*.example.com'. May be given several times
     #[arg(long = "path", visible_alias = "target", value_name = "GLOB")]
     pub targets: Vec<String>,
