@@ -34,8 +34,10 @@ pub(super) enum Field {
 pub(super) struct Block {
     /// The fields in their order.
     pub(super) fields: Vec<Field>,
-    /// Whether fields are missing at the end.
+    /// Whether the end of the block was not there.
     pub(super) cut: bool,
+    /// Whether fields were left out because there were too many.
+    pub(super) overflow: bool,
     /// Whether the block broke a rule; then fields are missing at the end.
     pub(super) invalid: bool,
 }
@@ -85,6 +87,11 @@ impl Decoder {
         Self { table: Table::new(!known) }
     }
 
+    /// Nothing was in the table before what was seen.
+    pub(super) fn know(&mut self) {
+        self.table.know();
+    }
+
     /// Header blocks passed unseen.
     pub(super) fn forget(&mut self) {
         self.table.forget();
@@ -106,7 +113,7 @@ impl Decoder {
         if cut || invalid {
             self.table.forget();
         }
-        Block { fields: progress.fields, cut: cut || progress.overflow, invalid }
+        Block { fields: progress.fields, cut, overflow: progress.overflow, invalid }
     }
 
     /// One representation (RFC 7541, section 6).

@@ -67,6 +67,11 @@ impl Table {
         Self { entries: VecDeque::new(), size: 0, limit: INITIAL_SIZE, open }
     }
 
+    /// There are no older entries than those seen.
+    pub(super) fn know(&mut self) {
+        self.open = false;
+    }
+
     /// An unknown number of entries was added unseen.
     pub(super) fn forget(&mut self) {
         self.entries.clear();
