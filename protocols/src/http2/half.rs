@@ -4,7 +4,7 @@
 //! much is still to come: bytes missing inside a payload do not cost the framing.
 
 use super::fields::Fields;
-use super::frame::{self, DEFAULT_MAX_FRAME, FrameHeader, HEADER, Kind, Setting, flag};
+use super::frame::{self, DEFAULT_MAX_FRAME, FrameHeader, HEADER, Kind, LARGEST_FRAME, Setting, flag};
 use super::grpc::Messages;
 use super::hpack::Decoder;
 use super::pairing::Head;
@@ -196,6 +196,8 @@ pub(super) struct Half {
     block: Option<OpenBlock>,
     /// The largest payload that is expected of this side.
     max_frame: u32,
+    /// Whether larger ones may have been allowed unseen.
+    may_exceed: bool,
     buffered: usize,
     value: usize,
 }
@@ -209,6 +211,7 @@ impl Half {
             decoder: Decoder::new(known),
             block: None,
             max_frame: DEFAULT_MAX_FRAME,
+            may_exceed: !known,
             buffered: limits.buffered,
             value: limits.value,
         }
@@ -216,6 +219,7 @@ impl Half {
 
     /// It is seen from its start after all.
     pub(super) fn know(&mut self) {
+        self.may_exceed = false;
         self.decoder.know();
     }
 
@@ -227,6 +231,16 @@ impl Half {
     /// The largest payload that is expected of a frame.
     pub(super) fn max_frame(&self) -> u32 {
         self.max_frame
+    }
+
+    /// The largest payload that a frame may have.
+    pub(super) fn largest_frame(&self) -> u32 {
+        if self.may_exceed { LARGEST_FRAME } else { self.max_frame }
+    }
+
+    /// The other side may have allowed larger frames unseen.
+    pub(super) fn may_exceed(&mut self) {
+        self.may_exceed = true;
     }
 
     /// The other side allows larger frames. Allowing smaller ones does not change what is under way.

@@ -1,6 +1,6 @@
 //! The parser: from bytes to what happens on streams.
 
-use super::frame::{FrameHeader, HEADER, Kind, LARGEST_FRAME, PREFACE, flag};
+use super::frame::{FrameHeader, HEADER, Kind, PREFACE, flag};
 use super::half::{Content, Half, Next, Payload, Section, State};
 use super::pairing::{self, Streams};
 use super::recognise::{self, Knowledge};
@@ -31,6 +31,8 @@ impl Http2 {
     /// A connection that was upgraded by a request in HTTP/1.1, whose response is to come on stream 1.
     pub(super) fn upgraded(context: Context, request: Part, sequence: u64) -> Self {
         let mut connection = Self::new(Context { midstream: false, ..context });
+        // By the field HTTP2-Settings of the request.
+        connection.server.may_exceed();
         connection.streams.upgrade(request, sequence);
         connection
     }
@@ -57,8 +59,10 @@ impl Http2 {
                 self.streams.begin();
             }
             (false, true) => {
-                self.client.forget();
-                self.server.forget();
+                for half in [&mut self.client, &mut self.server] {
+                    half.forget();
+                    half.may_exceed();
+                }
                 self.streams.join();
             }
             _ => {}
@@ -70,7 +74,7 @@ impl Http2 {
     /// The header of a frame.
     fn header(&mut self, side: Side, input: Input<'_>, out: &mut Output<'_>) -> Step {
         let Some(header) = FrameHeader::read(input.bytes) else { return Step::Need(HEADER) };
-        if let Err(violation) = header.check(LARGEST_FRAME) {
+        if let Err(violation) = header.check(self.half(side).largest_frame()) {
             self.lose_framing(side, Reason::ParseError, out);
             return Step::Resync(violation);
         }
@@ -220,6 +224,7 @@ impl Http2 {
         half.state = State::Header;
         half.is_framed = false;
         half.forget();
+        self.half(side.other()).may_exceed();
         self.streams.lost(side, reason, out);
     }
 }

@@ -80,10 +80,10 @@ impl Message {
         (self.torn.is_empty() && (self.ended || closed)).then_some(self.wire)
     }
 
-    fn calls(&self, origin: Option<Time>) -> Calls {
+    fn calls(&self, origin: Option<Time>, closed: bool) -> Calls {
         let messages = self.messages.as_ref();
         Calls {
-            messages: messages.map(|messages| messages.count),
+            messages: messages.filter(|_| self.size(closed).is_some()).map(|messages| messages.count),
             first_message_ns: messages.and_then(|messages| offset(origin, messages.first?)),
             last_message_ns: messages.and_then(|messages| offset(origin, messages.last?)),
         }
@@ -161,7 +161,7 @@ impl Stream {
     /// What is known of it; `None` if that is nothing.
     pub(super) fn into_exchange(mut self) -> Option<Exchange> {
         let grpc = self.is_grpc();
-        if !self.has_response() || !self.is_finished() {
+        if !self.has_response() || !self.response.ended && self.closed().is_none() {
             self.reasons.add(Reason::NoResponse);
         }
         for message in [&self.request, &self.response] {
@@ -204,8 +204,8 @@ impl Stream {
             return None;
         }
         let origin = self.request.start;
-        let calls = self.request.calls(origin);
         let closed = self.closed();
+        let calls = self.request.calls(origin, closed.is_some());
         let destination = self.destination();
         let bytes = self.request.size(closed.is_some());
         let end = if self.request.ended { self.request.end } else { self.request.reset.map(|(_, at)| at) };
@@ -243,7 +243,7 @@ impl Stream {
             return None;
         }
         let closed = self.closed();
-        let calls = self.response.calls(origin);
+        let calls = self.response.calls(origin, closed.is_some());
         let bytes = self.response.size(closed.is_some());
         let start = self.response.start.or(closed.filter(|_| self.response.wire == 0));
         let end = if self.response.ended { self.response.end } else { closed };
