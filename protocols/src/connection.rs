@@ -288,6 +288,7 @@ impl Connection {
             return;
         }
         self.reassemble(direction, out, |reassembler, deliver| reassembler.flush(deliver));
+        self.stop_waiting(direction, out);
         let (Some(client), Stage::Speak { parser, .. }) = (self.client, &mut self.stage) else { return };
         let half = match direction {
             Direction::Read => &mut self.read,
@@ -304,10 +305,25 @@ impl Connection {
         half.forget_buffer();
     }
 
+    /// Lets a direction that has ended go on without what it waits for.
+    fn stop_waiting(&mut self, direction: Direction, out: &mut Vec<Exchange>) {
+        let (Some(client), Stage::Speak { parser, .. }) = (self.client, &mut self.stage) else { return };
+        let half = match direction {
+            Direction::Read => &mut self.read,
+            Direction::Write => &mut self.write,
+        };
+        if std::mem::take(&mut half.waits) {
+            parser.stop_waiting(side(client, direction));
+            self.speak(direction, &[], None, out);
+        }
+    }
+
     /// The connection is over.
     pub fn close(&mut self, at: Time, out: &mut Vec<Exchange>) {
-        self.end(Direction::Read, at, out);
-        self.end(Direction::Write, at, out);
+        // The client's last words first: an answer to them is then one.
+        let client = self.client.unwrap_or(Direction::Read);
+        self.end(client, at, out);
+        self.end(client.other(), at, out);
         if let Stage::Infer { .. } = self.stage {
             self.counters.unrecognised += self.buffered() as u64;
         }
@@ -360,6 +376,7 @@ impl Connection {
                 let half = self.half_mut(direction);
                 let unseen = half.buffer.len() as u64 + length;
                 half.forget_buffer();
+                half.mode = Mode::Resync;
                 self.context.midstream = true;
                 self.counters.unrecognised += unseen;
             }
@@ -369,6 +386,7 @@ impl Connection {
             }
             (Stage::Speak { .. }, Chunk::Missing { length, cause, span }) => {
                 self.missing(direction, length, cause, span, out);
+                self.wake(direction.other(), out);
             }
             (Stage::AwaitTls { .. } | Stage::Done, Chunk::Bytes { bytes, .. }) => {
                 self.counters.unrecognised += bytes.len() as u64;
@@ -406,7 +424,9 @@ impl Connection {
             let known = infer_half(registration, self.half(direction), self.context.transport);
             let midstream = self.context.midstream;
             let half = self.half_mut(direction);
-            let certain = if half.buffer.is_empty() { !midstream } else { known != Inference::No };
+            // Behind a gap the parser says where a message begins, although the bytes may look like one.
+            let gapped = matches!(half.mode, Mode::Resync);
+            let certain = !gapped && if half.buffer.is_empty() { !midstream } else { known != Inference::No };
             half.mode = if certain { Mode::Parse } else { Mode::Resync };
         }
         self.stage = Stage::Speak { name: registration.name(), parser: (registration.parser)(self.context) };
@@ -725,6 +745,11 @@ impl Walk<'_> {
             Step::Need(total) => {
                 half.need = total.max(length + 1);
                 Advance::Stay
+            }
+            Step::Wait if length >= self.limits.buffered => {
+                self.lose_framing(half, "waits_too_long");
+                self.parser.gap(self.side, length as u64, Cause::Truncated, &mut self.output);
+                Advance::By(length)
             }
             Step::Wait => {
                 half.waits = true;

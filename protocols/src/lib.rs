@@ -15,6 +15,7 @@ mod connection;
 mod cursor;
 mod exchange;
 mod fifo;
+pub mod http;
 pub mod http2;
 mod inference;
 mod limits;

@@ -2,7 +2,7 @@
 
 use schemars::SchemaGenerator;
 
-use crate::{Context, Inference, Parser, Transport, http2};
+use crate::{Context, Inference, Parser, Transport};
 
 /// What the driver needs to know of a protocol before it speaks.
 #[derive(Clone, Copy)]
@@ -26,7 +26,7 @@ impl std::fmt::Debug for Registration {
 }
 
 /// Every protocol, in the order in which they are asked whether they recognise a connection.
-pub static ALL: &[&Registration] = &[&http2::REGISTRATION];
+pub static ALL: &[Registration] = &[crate::http2::REGISTRATION, crate::http::REGISTRATION];
 
 impl Registration {
     /// The name of the protocol.

@@ -6,25 +6,12 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::Text;
+use crate::http::redaction;
 
 /// Header fields by lower-case name, each with its values in the order in which they were sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Headers(BTreeMap<String, Vec<Text>>);
-
-/// Fields whose values give access to something.
-const SENSITIVE: [&str; 10] = [
-    "authentication-info",
-    "authorization",
-    "cookie",
-    "proxy-authentication-info",
-    "proxy-authorization",
-    "set-cookie",
-    "x-amz-security-token",
-    "x-api-key",
-    "x-auth-token",
-    "x-csrf-token",
-];
 
 impl Headers {
     /// Adds a field. A name that is not a token, which no valid message has, is printed escaped.
@@ -41,11 +28,11 @@ impl Headers {
         self.0.get(name)?.first()
     }
 
-    /// Replaces the values that give access to something.
+    /// Takes out what gives access to something.
     pub(super) fn redact(&mut self) {
-        for name in SENSITIVE {
-            for value in self.0.get_mut(name).into_iter().flatten() {
-                *value = Text::redacted();
+        for (name, values) in &mut self.0 {
+            for value in values {
+                *value = Text::new(redaction::field(name.as_bytes(), value.as_bytes()));
             }
         }
     }
@@ -58,14 +45,24 @@ mod tests {
     #[test]
     fn values_are_grouped_and_redacted_by_name() {
         let mut headers = Headers::default();
-        for (name, value) in [(&b"Accept"[..], "a"), (b"cookie", "secret=1"), (b"accept", "b"), (b"\xff", "c")] {
+        for (name, value) in [
+            (&b"Accept"[..], "a"),
+            (b"cookie", "secret=1"),
+            (b"accept", "b"),
+            (b"cookie", "b=2"),
+            (b"\xff", "c"),
+            (b"referer", "https://h/?token=1"),
+        ] {
             headers.add(name, Text::from(value));
         }
         assert_eq!(headers.get("accept"), Some(&Text::from("a")));
         headers.redact();
         assert_eq!(
             serde_json::to_value(&headers).unwrap(),
-            serde_json::json!({"\\xff": ["c"], "accept": ["a", "b"], "cookie": ["[redacted]"]})
+            serde_json::json!({
+                "\\xff": ["c"], "accept": ["a", "b"], "cookie": ["[redacted]", "[redacted]"],
+                "referer": ["https://h/?token=[redacted]"],
+            })
         );
     }
 }

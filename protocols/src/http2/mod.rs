@@ -36,7 +36,7 @@ pub use headers::Headers;
 pub use types::{Calls, Common, Destination, ErrorCode, GrpcRequest, GrpcResponse, Request, Response};
 
 /// HTTP/2 and gRPC.
-pub static REGISTRATION: Registration = Registration {
+pub const REGISTRATION: Registration = Registration {
     names: &["http", "grpc"],
     carries: |transport| matches!(transport, Transport::Tcp | Transport::Unix),
     infer: recognise::infer,

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::frame::error_name;
 use super::headers::Headers;
+use crate::http::redaction;
 use crate::{Payload, Summary, Text};
 
 /// An error code of RST_STREAM or GOAWAY.
@@ -72,6 +73,24 @@ pub struct Destination {
     pub pushed: bool,
 }
 
+impl Destination {
+    fn redact(&mut self) {
+        redact_url(&mut self.path);
+        if let Some(host) = &mut self.host {
+            let bare = redaction::without_userinfo(host.as_bytes());
+            if bare.len() < host.as_bytes().len() {
+                *host = Text::new([Text::REDACTED.as_bytes(), b"@", bare].concat());
+            }
+        }
+    }
+}
+
+fn redact_url(url: &mut Option<Text>) {
+    if let Some(url) = url {
+        *url = Text::new(redaction::url(url.as_bytes()));
+    }
+}
+
 /// The messages of one direction of a gRPC call.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Calls {
@@ -107,6 +126,8 @@ pub struct Request {
 
 impl Payload for Request {
     fn redact(&mut self) {
+        redact_url(&mut self.target);
+        self.destination.redact();
         self.common.redact();
     }
 
@@ -182,6 +203,7 @@ pub struct GrpcRequest {
 
 impl Payload for GrpcRequest {
     fn redact(&mut self) {
+        self.destination.redact();
         self.common.redact();
     }
 
@@ -244,4 +266,61 @@ const GRPC_STATUS: [&str; 17] = [
 
 fn display(text: Option<&Text>) -> Option<Cow<'_, str>> {
     text.map(Text::display)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn destination() -> Destination {
+        let text = |text: &str| Some(Text::from(text));
+        Destination { path: text("/a"), host: text("me:secret@h"), scheme: None, stream_id: 1, pushed: false }
+    }
+
+    #[test]
+    fn secrets_are_redacted_wherever_they_are() {
+        let mut headers = Headers::default();
+        headers.add(b"authorization", Text::from("Basic secret"));
+        let common = Common { version: "2", headers: Some(headers), body_bytes: None, trailers: None, reset: None };
+        let method = Some(Text::from("GET"));
+        let target = Some(Text::from("/a?token=secret&b=1"));
+        let mut request = Request { method, target, connect_protocol: None, destination: destination(), common };
+        request.redact();
+        let printed = serde_json::to_value(&request).unwrap();
+        assert_eq!(printed["target"], "/a?token=[redacted]&b=1");
+        assert_eq!(printed["host"], "[redacted]@h");
+        assert_eq!(printed["headers"]["authorization"], serde_json::json!(["[redacted]"]));
+        assert!(!printed.to_string().contains("secret"), "{printed}");
+    }
+
+    #[test]
+    fn a_summary_says_what_failed() {
+        let common = || Common { version: "2", headers: None, body_bytes: None, trailers: None, reset: None };
+        let response = |status, reset| Response {
+            status,
+            common: Common { reset, ..common() },
+            interim: vec![],
+            goaway: None,
+            stream_id: None,
+        };
+        let cancel = Some(ErrorCode::new(8, None));
+        for (status, reset, printed, failed) in [
+            (Some(200), None, Some("200"), false),
+            (Some(200), Some(ErrorCode::new(0, None)), Some("200"), false),
+            (Some(503), None, Some("503"), true),
+            (None, cancel, Some("CANCEL"), true),
+            (Some(200), cancel, Some("200"), true),
+            (None, None, None, false),
+        ] {
+            let response = response(status, reset);
+            let summary = response.summary();
+            assert_eq!((summary.status.as_deref(), summary.failed), (printed, failed));
+        }
+        for (code, printed, failed) in [(0, "OK", false), (14, "UNAVAILABLE", true), (99, "99", true)] {
+            let calls = Calls { messages: None, first_message_ns: None, last_message_ns: None };
+            let response = response(Some(200), None);
+            let response = GrpcResponse { grpc_status: Some(code), grpc_message: None, calls, response };
+            assert_eq!((response.summary().status.as_deref(), response.summary().failed), (Some(printed), failed));
+        }
+    }
 }
