@@ -13,8 +13,9 @@ const CLOSED_KEPT: usize = 256;
 /// Nanoseconds after which a stream is given up on which nothing passes, if its end may have passed unseen.
 const SILENCE: u64 = 60_000_000_000;
 
-/// Nanoseconds for which a response waits for a request that is late.
-const LATE_REQUEST: u64 = 1_000_000_000;
+/// Nanoseconds for which a message is waited for that may be late: the request of a response, and the end of a
+/// response that was under way when the client reset the stream.
+const LATE: u64 = 1_000_000_000;
 
 /// A header block on a stream.
 #[derive(Debug)]
@@ -199,6 +200,7 @@ impl Streams {
             Side::Server => &mut stream.response,
         };
         message.reset = Some((code, at));
+        stream.active = at;
         self.settle(id, out);
     }
 
@@ -234,7 +236,8 @@ impl Streams {
         let silent = |stream: &Stream, limit| now.0.saturating_sub(stream.active.0) > limit;
         let over = |stream: &Stream| {
             let torn = !stream.request.torn.is_empty() || !stream.response.torn.is_empty();
-            silent(stream, SILENCE) && torn || silent(stream, LATE_REQUEST) && stream.is_finished()
+            let waits = stream.is_finished() || stream.request.reset.is_some();
+            silent(stream, SILENCE) && torn || silent(stream, LATE) && waits
         };
         let over: Vec<u32> = self.open.values().filter(|stream| over(stream)).map(|stream| stream.id).collect();
         for id in over {
