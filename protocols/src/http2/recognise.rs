@@ -35,8 +35,8 @@ pub(super) fn infer(head: &[u8], _transport: Transport) -> Inference {
         Chain { sender: Some(side), .. } => {
             Inference::Sure(if side == Side::Client { Sender::Client } else { Sender::Server })
         }
-        Chain { frames: 0, .. } => Inference::More,
-        Chain { frames: 1..CERTAIN, .. } => Inference::Maybe(Sender::Either),
+        Chain { frames: 0, .. } | Chain { frames: 1, exact: false, .. } => Inference::More,
+        Chain { frames: ..CERTAIN, .. } => Inference::Maybe(Sender::Either),
         Chain { .. } => Inference::Sure(Sender::Either),
     }
 }
@@ -73,7 +73,7 @@ pub(super) fn boundary(bytes: &[u8], transfer_start: bool, knowledge: &Knowledge
 struct Chain {
     /// The header of the first frame.
     first: Option<FrameHeader>,
-    /// Whole frames; empty DATA, which zeros may look like, does not count.
+    /// Whole frames; empty DATA, which is little but zeros, does not count.
     frames: usize,
     /// Whether the bytes end where a frame does.
     exact: bool,
@@ -96,6 +96,8 @@ impl Chain {
                 chain.broken |= cursor.rest().first().is_some_and(|&high| u32::from(high) > max_frame >> 16);
                 break;
             };
+            // Nor may it begin with one: the end of another frame is easily taken for empty DATA.
+            chain.broken |= chain.first.is_none() && header.kind == Kind::Data && header.length == 0;
             chain.first = chain.first.or(Some(header));
             chain.broken |= !header.is_plausible(max_frame)
                 || header.stream > max_stream

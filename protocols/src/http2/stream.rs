@@ -77,7 +77,8 @@ impl Message {
     /// Whether its sender has ended it, one way or the other, and all of it was seen. That the other side has reset
     /// the stream says nothing: the two directions may be seen in the wrong order.
     fn is_whole(&self) -> bool {
-        self.torn.is_empty() && (self.ended || self.reset.is_some())
+        let begun = self.head.is_some() || self.wire == 0;
+        begun && self.torn.is_empty() && (self.ended || self.reset.is_some())
     }
 
     /// When its sender ended it, if that was seen.

@@ -694,6 +694,18 @@ fn joined_at_any_transfer_nothing_is_untrue() {
 }
 
 #[test]
+fn joined_within_a_frame_its_rest_is_not_taken_for_one() {
+    let (mut client, mut server) = (Peer::new(), Peer::new());
+    let mut conversation = Conversation::new(&REGISTRATION, context(Transport::Tcp, true));
+    conversation.say(Side::Server, &[0; 5]);
+    conversation.say(Side::Client, &client.get(1, "/1"));
+    conversation.say(Side::Server, &server.headers(END_STREAM, 1, &[(":status", "204")]));
+    let records = conversation.close();
+    assert_eq!(records.len(), 1);
+    assert_has(&records[0], &json!({"request": {"path": "/1"}, "response": {"status": 204}, "reasons": []}));
+}
+
+#[test]
 fn joined_late_known_fields_are_learnt_again() {
     let records = run_from(&long_conversation(), 8);
     let call = records.iter().find(|record| record["request"]["stream_id"] == 7).expect("the call on stream 7");
