@@ -56,6 +56,8 @@ pub(super) struct Streams {
     highest: u32,
     /// Streams of the client from this one on were all seen from their start.
     certain_from: u32,
+    /// Whether responses may be open whose requests have not been seen.
+    orphans: bool,
     /// Why frames of the client may have passed unseen.
     unseen_client: Reasons,
     /// Why frames of the server may have passed unseen.
@@ -71,6 +73,7 @@ impl Streams {
             limits,
             highest: 0,
             certain_from: 0,
+            orphans: false,
             unseen_client: Reasons::NONE,
             unseen_server: Reasons::NONE,
         };
@@ -254,6 +257,7 @@ impl Streams {
             if !is_new && !self.may_be_older(id) {
                 return None;
             }
+            self.orphans |= side == Side::Server;
             self.insert(Stream::new(id, self.unseen_start(id), head.start), out);
         }
         if side == Side::Client && is_new && head.fields.section != Section::Trailers {
@@ -291,7 +295,11 @@ impl Streams {
 
     /// Hands out finished responses whose requests can no longer come: the client opens streams in ascending order.
     fn hand_out_orphans(&mut self, out: &mut Output<'_>) {
+        if !std::mem::take(&mut self.orphans) {
+            return;
+        }
         let highest = self.highest;
+        self.orphans = self.open.values().any(|stream| !stream.has_request() && !stream.is_finished());
         let orphans = self.open.range(..highest).filter(|(_, stream)| !stream.has_request() && stream.is_finished());
         for id in orphans.map(|(&id, _)| id).collect::<Vec<_>>() {
             self.hand_out(id, out);

@@ -225,7 +225,7 @@ impl Stream {
             Box::new(GrpcRequest { service, method, calls, destination, common })
         } else {
             let (method, target, connect_protocol) = self.request.head.as_mut().map_or((None, None, None), |head| {
-                let target = head.path.take().or_else(|| tunnel_target(head));
+                let target = head.path.as_ref().or_else(|| tunnel_target(head)).cloned();
                 (head.method.take(), target, head.protocol.take())
             });
             Box::new(Request { method, target, connect_protocol, destination, common })
@@ -235,7 +235,7 @@ impl Stream {
 
     fn destination(&self) -> Destination {
         let head = self.request.head.as_ref();
-        let path = head.and_then(|head| head.path.as_ref());
+        let path = head.and_then(|head| head.path.as_ref().or_else(|| tunnel_target(head)));
         let without_query =
             |path: &Text| Text::from(path.as_bytes().split(|&byte| byte == b'?').next().unwrap_or_default());
         Destination {
@@ -281,9 +281,9 @@ fn host(head: &Fields) -> Option<&Text> {
 }
 
 /// Where a CONNECT goes, which has no path (RFC 9113, section 8.5).
-fn tunnel_target(head: &Fields) -> Option<Text> {
+fn tunnel_target(head: &Fields) -> Option<&Text> {
     let connect = head.method.as_ref().is_some_and(|method| *method == "CONNECT");
-    head.authority.clone().filter(|_| connect && head.reasons.is_empty())
+    head.authority.as_ref().filter(|_| connect && head.reasons.is_empty())
 }
 
 fn offset(origin: Option<Time>, at: Time) -> Option<u64> {

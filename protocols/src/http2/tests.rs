@@ -354,7 +354,7 @@ fn connect_and_extended_connect() {
     let records = records(owned);
     assert_has(
         &records[0],
-        &json!({"request": {"method": "CONNECT", "target": "h:25", "path": null, "body_bytes": 4}}),
+        &json!({"request": {"method": "CONNECT", "target": "h:25", "path": "h:25", "body_bytes": 4}}),
     );
     let expected =
         json!({"request": {"target": "/chat", "connect_protocol": "websocket"}, "response": {"body_bytes": 1}});
