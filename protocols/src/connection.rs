@@ -240,6 +240,9 @@ impl Connection {
     }
 
     /// Takes bytes of a stream. Bytes of [`Layer::Socket`] are ignored from the first of [`Layer::Tls`] on.
+    ///
+    /// The first segment of a direction is taken for its start. Where the start is known before any byte is seen, an
+    /// empty segment at its position says so: then the loss of the first bytes shows.
     pub fn data(&mut self, layer: Layer, direction: Direction, segment: Segment<'_>, out: &mut Vec<Exchange>) {
         if layer == Layer::Tls && self.layer == Layer::Socket {
             self.begin_tls(out);

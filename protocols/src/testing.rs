@@ -35,8 +35,15 @@ fn direction(side: Side) -> Direction {
 impl Conversation {
     /// Nothing said yet; `registration` is the only protocol that may be recognised.
     pub fn new(registration: &'static Registration, context: Context) -> Self {
-        let connection = Connection::new(Arc::from([registration]), context, Some(Direction::Read));
-        Self { connection, positions: [0; 2], now: Time(0), exchanges: Vec::new() }
+        let mut connection = Connection::new(Arc::from([registration]), context, Some(Direction::Read));
+        let mut exchanges = Vec::new();
+        if !context.midstream {
+            // Where the streams begin: the loss of their first bytes shows.
+            let start = Segment { position: 0, bytes: &[], length: 0, span: Span::default() };
+            connection.data(Layer::Socket, Direction::Read, start, &mut exchanges);
+            connection.data(Layer::Socket, Direction::Write, start, &mut exchanges);
+        }
+        Self { connection, positions: [0; 2], now: Time(0), exchanges }
     }
 
     /// One transfer 1 ms after the last.

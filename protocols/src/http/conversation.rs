@@ -25,6 +25,9 @@ enum Flow {
     Chunk,
     /// Behind a head that does not say how the message goes on.
     Lost(Violation),
+    /// Behind the head of a request that asked for 100 (Continue) before it sends its body: after another answer it
+    /// may go on without one (RFC 9110, section 10.1.1).
+    Expecting(Framing),
     /// Behind the head of a response whose request was not seen: if that was HEAD, there is no body.
     Doubtful(Framing),
 }
@@ -107,6 +110,12 @@ impl Conversation {
         }
     }
 
+    /// `side` is between two messages, as far as can be known.
+    fn restart(&mut self, side: Side) {
+        *self.flow(side) = START;
+        *self.begun(side) = None;
+    }
+
     fn saw(&mut self, side: Side, last: Span) {
         if side == Side::Server {
             self.server_last = self.server_last.max(last.end);
@@ -136,8 +145,7 @@ impl Conversation {
             self.begun(side).get_or_insert(first);
             return Step::Need(input.bytes.len() + 1);
         };
-        *self.flow(side) = START;
-        *self.begun(side) = None;
+        self.restart(side);
         let head = bytes.get(..length).unwrap_or_default();
         let consumed = lead + length;
         let last = input.span(consumed.saturating_sub(1));
@@ -168,8 +176,13 @@ impl Conversation {
             Ok(head) => (framing::of_request(&head), head),
             Err(violation) => (Err(violation), Head::line_only(line_bytes)),
         };
+        let expects = head.values("expect").any(|value| value.eq_ignore_ascii_case(b"100-continue"));
         self.begin_request(Tracked { payload: Message::new(line, head), wire }, transfer_start, out);
         match framing {
+            Ok(framing @ (Framing::Length(1..) | Framing::Chunked)) if expects => {
+                self.client = Flow::Expecting(framing);
+                Step::Consumed(consumed)
+            }
             Ok(framing) => self.body(Side::Client, framing, consumed, out),
             Err(violation) => self.lose_behind(Side::Client, violation, consumed, out),
         }
@@ -234,19 +247,31 @@ impl Conversation {
         }
     }
 
-    /// A body, or the next response's head? A transfer that begins like a head is one.
-    fn resolve_doubt(&mut self, input: Input<'_>, framing: Framing, out: &mut Output<'_>) -> Step {
-        match inference::boundary(Side::Server, input.bytes, input.transfer_start, false) {
+    /// A body, or the next message's head? A transfer that begins like a head is one.
+    fn resolve_doubt(&mut self, side: Side, input: Input<'_>, framing: Framing, out: &mut Output<'_>) -> Step {
+        match inference::boundary(side, input.bytes, input.transfer_start, false) {
             Boundary::At(_) => {
-                self.end_in_doubt(out);
-                self.head(Side::Server, input, 0, out)
+                match side {
+                    Side::Client => self.complete(Side::Client, out),
+                    Side::Server => self.end_in_doubt(out),
+                }
+                self.head(side, input, 0, out)
             }
             Boundary::None { discard: 0 } => Step::Need(input.bytes.len() + 1),
-            Boundary::None { .. } => match framing {
-                Framing::Chunked => self.chunked(Side::Server, input, Phase::First, out),
-                framing => self.body(Side::Server, framing, 0, out),
-            },
+            Boundary::None { .. } => self.begin_body(side, input, framing, out),
         }
+    }
+
+    fn begin_body(&mut self, side: Side, input: Input<'_>, framing: Framing, out: &mut Output<'_>) -> Step {
+        match framing {
+            Framing::Chunked => self.chunked(side, input, Phase::First, out),
+            framing => self.body(side, framing, 0, out),
+        }
+    }
+
+    /// Whether the request that is being sent has its final answer already.
+    fn is_answered(&self) -> bool {
+        self.lone_request.is_none() && self.pending.front().is_some_and(|pending| pending.response.is_some())
     }
 
     /// The response in doubt had no body, or none that was seen.
@@ -381,6 +406,16 @@ impl Conversation {
         self.settle(side, out);
     }
 
+    /// `side` sends nothing more.
+    fn end_message(&mut self, side: Side, out: &mut Output<'_>) {
+        let unsent = matches!(self.flow(side), Flow::Expecting(_));
+        if unsent && self.is_answered() {
+            self.complete(side, out);
+        } else {
+            self.cut(side, Reason::Closed, 0, out);
+        }
+    }
+
     /// Hands out what is finished now that a message of `side` is.
     fn settle(&mut self, side: Side, out: &mut Output<'_>) {
         let lone = match side {
@@ -412,7 +447,7 @@ impl Conversation {
             Side::Client => self.cut(side, Reason::ParseError, 0, out),
             Side::Server => self.give_up(Reason::ParseError, 0, out),
         }
-        *self.flow(side) = START;
+        self.restart(side);
         self.lose_order(Reason::ParseError);
         Step::Resync(violation)
     }
@@ -478,10 +513,13 @@ impl Conversation {
 
 impl Parser for Conversation {
     fn step(&mut self, side: Side, input: Input<'_>, out: &mut Output<'_>) -> Step {
-        match *self.flow(side) {
+        let flow = *self.flow(side);
+        match flow {
             Flow::Head { scanned } => self.head(side, input, scanned, out),
             Flow::Chunked(phase) => self.chunked(side, input, phase, out),
-            Flow::Doubtful(framing) => self.resolve_doubt(input, framing, out),
+            Flow::Doubtful(framing) => self.resolve_doubt(side, input, framing, out),
+            Flow::Expecting(framing) if self.is_answered() => self.resolve_doubt(side, input, framing, out),
+            Flow::Expecting(framing) => self.begin_body(side, input, framing, out),
             Flow::Lost(violation) => self.go_on(side, input, violation, out),
             // The driver does not step while it counts.
             Flow::Counted | Flow::Chunk => self.lose(side, Violation("uncounted"), out),
@@ -518,7 +556,7 @@ impl Parser for Conversation {
             Side::Client => self.cut(side, reason, missing, out),
             Side::Server => self.give_up(reason, missing, out),
         }
-        *self.flow(side) = START;
+        self.restart(side);
         self.lose_order(reason);
     }
 
@@ -534,12 +572,12 @@ impl Parser for Conversation {
         if let Flow::Head { .. } = self.flow(side) {
             self.end_in_head(side, rest, out);
         }
-        self.cut(side, Reason::Closed, 0, out);
+        self.end_message(side, out);
     }
 
     fn close(&mut self, _: Time, out: &mut Output<'_>) {
-        self.cut(Side::Client, Reason::Closed, 0, out);
-        self.cut(Side::Server, Reason::Closed, 0, out);
+        self.end_message(Side::Client, out);
+        self.end_message(Side::Server, out);
         self.give_up(Reason::NoResponse, 0, out);
     }
 }
