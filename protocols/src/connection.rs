@@ -429,7 +429,13 @@ impl Connection {
             let half = self.half_mut(direction);
             // Behind a gap the parser says where a message begins, although the bytes may look like one.
             let gapped = matches!(half.mode, Mode::Resync);
-            let certain = !gapped && if half.buffer.is_empty() { !midstream } else { known != Inference::No };
+            // Where the beginning was not seen, "too few bytes to say" may be the middle of a message.
+            let certain = !gapped
+                && match known {
+                    Inference::Maybe(_) | Inference::Sure(_) => true,
+                    Inference::More => !midstream,
+                    Inference::No => false,
+                };
             half.mode = if certain { Mode::Parse } else { Mode::Resync };
         }
         self.stage = Stage::Speak { name: registration.name(), parser: (registration.parser)(self.context) };

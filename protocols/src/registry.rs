@@ -26,7 +26,11 @@ impl std::fmt::Debug for Registration {
 }
 
 /// Every protocol, in the order in which they are asked whether they recognise a connection.
-pub static ALL: &[Registration] = &[crate::http::REGISTRATION, crate::dns::REGISTRATION];
+pub static ALL: &[Registration] = &[
+    crate::http2::REGISTRATION,
+    crate::http::REGISTRATION,
+    crate::dns::REGISTRATION,
+];
 
 impl Registration {
     /// The name of the protocol.
