@@ -20,6 +20,7 @@ mod limits;
 mod parser;
 pub mod reassembly;
 pub mod registry;
+pub mod sql;
 #[cfg(test)]
 mod testing;
 mod text;
