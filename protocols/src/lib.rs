@@ -18,6 +18,7 @@ mod fifo;
 mod inference;
 mod limits;
 mod parser;
+mod pgsql;
 pub mod reassembly;
 pub mod registry;
 pub mod sql;
