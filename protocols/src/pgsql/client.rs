@@ -134,8 +134,12 @@ impl Session {
     fn execute(&mut self, message: &Message<'_>, out: &mut Output<'_>) {
         let mut cursor = Cursor::new(message.body);
         let mut draft = self.unit("execute", message);
-        draft.portal = name(&mut cursor).unwrap_or_default();
-        draft.bound = self.portals.get(&draft.portal).cloned();
+        let portal = name(&mut cursor).unwrap_or_default();
+        if draft.bound.is_none() || draft.portal != portal {
+            draft.bound = self.portals.get(&portal).cloned();
+        }
+        draft.portal = portal;
+        draft.prepared = None;
         draft.row_limit = cursor.u32_be().unwrap_or(0);
         if draft.bound.as_ref().is_none_or(|portal| portal.prepared.is_none()) {
             draft.reasons.merge(self.unseen);
