@@ -21,8 +21,10 @@ pub mod http2;
 mod inference;
 mod limits;
 mod parser;
+mod pgsql;
 pub mod reassembly;
 pub mod registry;
+pub mod sql;
 #[cfg(test)]
 mod testing;
 mod text;
