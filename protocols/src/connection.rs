@@ -410,9 +410,16 @@ impl Connection {
             half.mode = if certain { Mode::Parse } else { Mode::Resync };
         }
         self.stage = Stage::Speak { name: registration.name(), parser: (registration.parser)(self.context) };
-        self.speak(client, &[], None, out);
-        self.speak(client.other(), &[], None, out);
-        self.wake(client, out);
+        // What passed first is parsed first: a response is not to meet a request that came after it.
+        let passed = |half: &Half| half.marks.first().map(|mark| mark.span.end);
+        let server_first = match (passed(self.half(client)), passed(self.half(client.other()))) {
+            (Some(client), Some(server)) => server < client,
+            _ => false,
+        };
+        let first = if server_first { client.other() } else { client };
+        self.speak(first, &[], None, out);
+        self.speak(first.other(), &[], None, out);
+        self.wake(first, out);
     }
 
     /// These bytes are not the start of anything known: the end of it, unless the connection was joined in its

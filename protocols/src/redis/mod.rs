@@ -51,6 +51,8 @@ struct Redis {
     client: Half,
     server: Half,
     session: Session,
+    /// The server goes on although the client's last request is incomplete.
+    alone: bool,
     /// Bytes of one string that are kept.
     value: usize,
 }
@@ -103,6 +105,7 @@ impl Half {
             bytes: Some(bytes),
             start: self.first.start,
             end: Some(self.last.end),
+            last: self.last.start,
             reasons: self.reasons,
             missing_bytes: self.missing_bytes,
             same_transfer: self.same_transfer,
@@ -122,7 +125,8 @@ impl Half {
 impl Redis {
     fn new(context: &Context) -> Self {
         let value = context.limits.value;
-        Self { client: Half::new(true, value), server: Half::new(false, value), session: Session::new(context), value }
+        let (client, server) = (Half::new(true, value), Half::new(false, value));
+        Self { client, server, session: Session::new(context), alone: false, value }
     }
 
     fn half(&mut self, side: Side) -> &mut Half {
@@ -205,6 +209,10 @@ impl Parser for Redis {
             self.session.give_up_all(Reason::Truncated.into(), out);
             return Step::Stop { consumed: 0, handoff: Handoff::Opaque };
         }
+        if side == Side::Server && !started && self.client.started && self.session.is_idle() && !self.alone {
+            // The end of the request is late, or lost, which will be known when more comes from the client.
+            return Step::Wait;
+        }
         let half = self.half(side);
         half.begin(&input);
         let (consumed, outcome) = half.reader.read(input.bytes);
@@ -254,8 +262,7 @@ impl Parser for Redis {
             return;
         }
         half.reasons.add(why);
-        if let (_, Outcome::Done(value)) = half.reader.read(&[]) {
-            // Its end was in the gap.
+        if let Some(value) = half.reader.lost_end() {
             let size = half.reader.size();
             let arrival = Arrival { end: None, ..half.finish(size) };
             self.take(side, value, arrival, out);
@@ -267,10 +274,19 @@ impl Parser for Redis {
             return Boundary::At(0);
         }
         match infer::is_framed(bytes, side == Side::Client).filter(|_| transfer_start) {
-            Some(true) => Boundary::At(0),
+            Some(true) => {
+                if side == Side::Client {
+                    self.session.find_requests();
+                }
+                Boundary::At(0)
+            }
             None if transfer_start => Boundary::None { discard: 0 },
             Some(false) | None => Boundary::None { discard: 1 },
         }
+    }
+
+    fn stop_waiting(&mut self, _side: Side) {
+        self.alone = true;
     }
 
     fn end(&mut self, side: Side, _rest: &[u8], _at: Time, out: &mut Output<'_>) {

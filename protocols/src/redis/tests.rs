@@ -71,7 +71,7 @@ fn a_record_in_full() {
             "sequence": 0,
             "request": {
                 "command": "HSET", "args": ["key", "field", "value"], "database": 0,
-                "bytes": 47, "start": 1_000_000, "end": 1_000_000,
+                "bytes": 45, "start": 1_000_000, "end": 1_000_000,
             },
             "response": { "type": "integer", "value": 1, "bytes": 4, "start": 2_000_000, "end": 2_000_000 },
             "reasons": [],
@@ -559,7 +559,9 @@ fn pairs_are_true_whatever_is_missing_and_pairing_resumes() {
     let script = turns(10);
     with_holes(&REGISTRATION, &borrowed(&script), &[1, 2, 7, 20, 60], |hole, records| {
         let complete = check_pairs(hole, &records);
-        assert!(complete >= 5, "{hole}: {complete} of 10 are complete: {:#?}", briefs(&records));
+        // A connection that does not begin as Redis does is not recognised.
+        let unknown = hole.starts_with("transfer 0") && records.is_empty();
+        assert!(complete >= 5 || unknown, "{hole}: {complete} of 10 are complete: {:#?}", briefs(&records));
     });
 }
 
@@ -603,6 +605,16 @@ fn joined_in_the_middle() {
     let records = conversation.close();
     assert_eq!(briefs(&records), ["GET a -> bulk_string \"a\""]);
     assert!(records[0]["request"]["database"].is_null(), "what was selected before is unknown");
+}
+
+#[test]
+fn what_passed_before_the_protocol_was_recognised_is_parsed_in_its_order() {
+    let mut conversation = Conversation::new(&REGISTRATION, context(Transport::Tcp, true));
+    conversation.say(S, b"$1\r\na\r\n");
+    conversation.say(C, &command("GET b"));
+    conversation.say(S, b"$1\r\nb\r\n");
+    let expected = ["-> bulk_string \"a\" !unsolicited", "GET b -> bulk_string \"b\""];
+    assert_eq!(briefs(&conversation.close()), expected);
 }
 
 #[test]
