@@ -66,7 +66,7 @@ pub struct Counters {
     pub resyncs: u64,
     /// Times that the bytes broke a rule of the protocol.
     pub violations: u64,
-    /// Bytes of connections, or parts of them, that no protocol recognised.
+    /// Captured bytes that no protocol recognised, or that came after the last of interest.
     pub unrecognised: u64,
     /// Both directions' reassembly, added up.
     pub stream: Tally,
@@ -245,7 +245,7 @@ impl Connection {
             self.begin_tls(out);
         }
         if layer != self.layer || matches!(self.stage, Stage::Done) {
-            self.counters.unrecognised += segment.length;
+            self.counters.unrecognised += segment.bytes.len() as u64;
             return;
         }
         self.reassemble(direction, out, |reassembler, deliver| reassembler.insert(segment, deliver));
@@ -257,7 +257,7 @@ impl Connection {
             self.recognise_datagram(direction, bytes);
         }
         let (Some(client), Stage::Speak { parser, .. }) = (self.client, &mut self.stage) else {
-            self.counters.unrecognised += length;
+            self.counters.unrecognised += bytes.len() as u64;
             return;
         };
         let marks = [Mark { offset: 0, span, transfer_start: true }];
@@ -288,6 +288,7 @@ impl Connection {
             return;
         }
         self.reassemble(direction, out, |reassembler, deliver| reassembler.flush(deliver));
+        self.stop_waiting(direction, out);
         let (Some(client), Stage::Speak { parser, .. }) = (self.client, &mut self.stage) else { return };
         let half = match direction {
             Direction::Read => &mut self.read,
@@ -304,10 +305,25 @@ impl Connection {
         half.forget_buffer();
     }
 
+    /// Lets a direction that has ended go on without what it waits for.
+    fn stop_waiting(&mut self, direction: Direction, out: &mut Vec<Exchange>) {
+        let (Some(client), Stage::Speak { parser, .. }) = (self.client, &mut self.stage) else { return };
+        let half = match direction {
+            Direction::Read => &mut self.read,
+            Direction::Write => &mut self.write,
+        };
+        if std::mem::take(&mut half.waits) {
+            parser.stop_waiting(side(client, direction));
+            self.speak(direction, &[], None, out);
+        }
+    }
+
     /// The connection is over.
     pub fn close(&mut self, at: Time, out: &mut Vec<Exchange>) {
-        self.end(Direction::Read, at, out);
-        self.end(Direction::Write, at, out);
+        // The client's last words first: an answer to them is then one.
+        let client = self.client.unwrap_or(Direction::Read);
+        self.end(client, at, out);
+        self.end(client.other(), at, out);
         if let Stage::Infer { .. } = self.stage {
             self.counters.unrecognised += self.buffered() as u64;
         }
@@ -356,12 +372,12 @@ impl Connection {
             (Stage::Infer { .. }, Chunk::Bytes { bytes, span, transfer_start }) => {
                 self.infer(direction, bytes, Mark { offset: 0, span, transfer_start }, out);
             }
-            (Stage::Infer { .. }, Chunk::Missing { length, .. }) => {
+            (Stage::Infer { .. }, Chunk::Missing { .. }) => {
                 let half = self.half_mut(direction);
-                let unseen = half.buffer.len() as u64 + length;
+                let given_up = half.buffer.len() as u64;
                 half.forget_buffer();
                 self.context.midstream = true;
-                self.counters.unrecognised += unseen;
+                self.counters.unrecognised += given_up;
             }
             (Stage::Speak { .. }, Chunk::Bytes { bytes, span, transfer_start }) => {
                 self.speak(direction, bytes, Some(Mark { offset: 0, span, transfer_start }), out);
@@ -369,6 +385,7 @@ impl Connection {
             }
             (Stage::Speak { .. }, Chunk::Missing { length, cause, span }) => {
                 self.missing(direction, length, cause, span, out);
+                self.wake(direction.other(), out);
             }
             (Stage::AwaitTls { .. } | Stage::Done, Chunk::Bytes { bytes, .. }) => {
                 self.counters.unrecognised += bytes.len() as u64;
@@ -433,9 +450,9 @@ impl Connection {
             return;
         }
         let half = self.half_mut(direction);
-        let unseen = half.buffer.len() as u64;
+        let given_up = half.buffer.len() as u64;
         half.forget_buffer();
-        self.counters.unrecognised += unseen;
+        self.counters.unrecognised += given_up;
     }
 
     fn recognise(&self) -> Verdict {
@@ -732,6 +749,11 @@ impl Walk<'_> {
             Step::Need(total) => {
                 half.need = total.max(length + 1);
                 Advance::Stay
+            }
+            Step::Wait if length >= self.limits.buffered => {
+                self.lose_framing(half, "waits_too_long");
+                self.parser.gap(self.side, length as u64, Cause::Truncated, &mut self.output);
+                Advance::By(length)
             }
             Step::Wait => {
                 half.waits = true;

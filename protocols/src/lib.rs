@@ -16,6 +16,7 @@ mod cursor;
 pub mod dns;
 mod exchange;
 mod fifo;
+pub mod http;
 mod inference;
 mod limits;
 mod parser;

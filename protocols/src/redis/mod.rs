@@ -290,7 +290,7 @@ impl Parser for Redis {
     }
 
     fn end(&mut self, side: Side, _rest: &[u8], _at: Time, out: &mut Output<'_>) {
-        match (side, self.half(side).cut(Reason::NoResponse)) {
+        match (side, self.half(side).cut(Reason::Closed)) {
             (Side::Client, Some((Value::Array(words), arrival))) => {
                 if let Some(request) = Request::new(words) {
                     self.session.ask_in_part(request, arrival, out);

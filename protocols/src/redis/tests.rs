@@ -316,7 +316,7 @@ fn conversations() {
         (
             "half a reply",
             &[(C, "LRANGE l 0 -1"), (S, "*3\r\n$1\r\na\r\n$5\r\nbc")],
-            &["LRANGE l 0 -1 -> array [\"a\",{\"bytes\":5,\"prefix\":\"bc\"},{\"omitted\":1}] !no_response"],
+            &["LRANGE l 0 -1 -> array [\"a\",{\"bytes\":5,\"prefix\":\"bc\"},{\"omitted\":1}] !closed"],
         ),
         (
             "a reply without a request",
@@ -393,7 +393,7 @@ fn counts_of_the_wire_allocate_nothing() {
     for reply in ["*9223372036854775807\r\n:1\r\n", "%4611686018427387903\r\n:1\r\n", "$9223372036854775807\r\nabc"] {
         let records = run(&REGISTRATION, &[(C, &command("GET k")), (S, reply.as_bytes())]);
         assert_eq!(records.len(), 1, "{reply}");
-        assert_eq!(records[0]["reasons"], json!(["no_response"]), "{reply}");
+        assert_eq!(records[0]["reasons"], json!(["closed"]), "{reply}");
     }
     let nested = "*1\r\n".repeat(100_000);
     let records = run(&REGISTRATION, &[(C, &command("GET k")), (S, nested.as_bytes())]);
