@@ -495,8 +495,9 @@ fn bytes_missing_inside_a_string_do_no_harm() {
             conversation.take();
             conversation.say(S, b"+OK\r\n");
             conversation.say(C, &command("GET k"));
+            let mut records = conversation.take();
             conversation.say(S, b"$1\r\nv\r\n");
-            let records = conversation.close();
+            records.extend(conversation.close());
             let beyond = bytes == limit;
             let expected = if lost {
                 reasons.clone()
@@ -559,9 +560,9 @@ fn pairs_are_true_whatever_is_missing_and_pairing_resumes() {
     let script = turns(10);
     with_holes(&REGISTRATION, &borrowed(&script), &[1, 2, 7, 20, 60], |hole, records| {
         let complete = check_pairs(hole, &records);
-        // A connection that does not begin as Redis does is not recognised.
-        let unknown = hole.starts_with("transfer 0") && records.is_empty();
-        assert!(complete >= 5 || unknown, "{hole}: {complete} of 10 are complete: {:#?}", briefs(&records));
+        // What is missing at the end of a transfer shows only later.
+        let late = script.iter().any(|(_, bytes)| hole.contains(&format!("..{},", bytes.len())));
+        assert!(complete >= 5 || late, "{hole}: {complete} of 10 are complete: {:#?}", briefs(&records));
     });
 }
 
