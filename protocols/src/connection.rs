@@ -478,9 +478,6 @@ impl Connection {
         if no && !(self.context.midstream && sure) {
             return Weight::No;
         }
-        if !sure && !(plausible(read) && plausible(write)) {
-            return Weight::Wait;
-        }
         let clients = [Direction::Read, Direction::Write].into_iter().filter(|&client| {
             let fits = |direction, inference: Inference| {
                 inference.sender().is_none_or(|sender: Sender| sender.may_be(side(client, direction)))
@@ -489,9 +486,11 @@ impl Connection {
                 && fits(Direction::Read, read)
                 && fits(Direction::Write, write)
         });
+        let enough = sure || (plausible(read) && plausible(write));
         match clients.collect::<Vec<_>>().as_slice() {
-            [client] => Weight::Client(*client),
+            // What only a server sends, in the client's direction: no more bytes change that.
             [] => Weight::No,
+            [client] if enough => Weight::Client(*client),
             _ => Weight::Wait,
         }
     }

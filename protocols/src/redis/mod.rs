@@ -51,6 +51,8 @@ struct Redis {
     client: Half,
     server: Half,
     session: Session,
+    /// A request has been seen since the framing of the replies was lost.
+    asked: bool,
     /// The server goes on although the client's last request is incomplete.
     alone: bool,
     /// Bytes of one string that are kept.
@@ -126,7 +128,7 @@ impl Redis {
     fn new(context: &Context) -> Self {
         let value = context.limits.value;
         let (client, server) = (Half::new(true, value), Half::new(false, value));
-        Self { client, server, session: Session::new(context), alone: false, value }
+        Self { client, server, session: Session::new(context), asked: false, alone: false, value }
     }
 
     fn half(&mut self, side: Side) -> &mut Half {
@@ -140,20 +142,26 @@ impl Redis {
         let Some(line) = Cursor::new(input.bytes).until(b'\n') else { return Step::Need(input.bytes.len() + 1) };
         let consumed = line.len() + 1;
         let words = inline::words(line, self.value);
-        let Some(request) = words.filter(|words| !words.items.is_empty()).and_then(Request::new) else {
-            let empty = line.iter().all(u8::is_ascii_whitespace);
-            return if empty { Step::Consumed(consumed) } else { self.lose_framing(Side::Client, "inline", out) };
-        };
-        let plausible =
-            commands::is_known(request.command.as_bytes()) || commands::is_plausible(request.command.as_bytes());
-        if !plausible {
-            return self.lose_framing(Side::Client, "inline", out);
+        if words.items.is_empty() {
+            return Step::Consumed(consumed);
         }
+        let known = |request: &Request| {
+            let name = request.command.as_bytes();
+            commands::is_known(name) || commands::is_plausible(name)
+        };
+        let Some(request) = Request::new(words).filter(known) else {
+            return self.lose_framing(Side::Client, "inline", out);
+        };
         self.client.begin(input);
         self.client.last = input.span(consumed - 1);
         let arrival = self.client.finish(consumed as u64);
-        self.session.ask(request, arrival, out);
+        self.ask(request, arrival, out);
         Step::Consumed(consumed)
+    }
+
+    fn ask(&mut self, request: Request, arrival: Arrival, out: &mut Output<'_>) {
+        self.asked = true;
+        self.session.ask(request, arrival, out);
     }
 
     /// Takes a whole value.
@@ -163,7 +171,7 @@ impl Redis {
             // An empty array is not a command, and is not answered.
             (Side::Client, Value::Array(words)) => {
                 if let Some(request) = Request::new(words) {
-                    self.session.ask(request, arrival, out);
+                    self.ask(request, arrival, out);
                 }
             }
             (Side::Client, _) => {}
@@ -188,7 +196,10 @@ impl Redis {
         }
         match side {
             Side::Client => self.session.lose_requests(why.into()),
-            Side::Server => self.session.lose_replies(why.into(), out),
+            Side::Server => {
+                self.asked = false;
+                self.session.lose_replies(why.into(), out);
+            }
         }
     }
 
@@ -273,16 +284,22 @@ impl Parser for Redis {
         if std::mem::take(&mut self.half(side).holds) {
             return Boundary::At(0);
         }
-        match infer::is_framed(bytes, side == Side::Client).filter(|_| transfer_start) {
-            Some(true) => {
-                if side == Side::Client {
-                    self.session.find_requests();
-                }
-                Boundary::At(0)
-            }
-            None if transfer_start => Boundary::None { discard: 0 },
-            Some(false) | None => Boundary::None { discard: 1 },
+        if side == Side::Server && !self.asked {
+            // Whole values stand inside aggregates, too. Only behind a request is a boundary sure.
+            return Boundary::None { discard: bytes.len() };
         }
+        if !transfer_start {
+            return Boundary::None { discard: 1 };
+        }
+        match infer::is_framed(bytes, side == Side::Client) {
+            Some(false) => return Boundary::None { discard: 1 },
+            None if side == Side::Client || self.session.pipelines() => return Boundary::None { discard: 0 },
+            Some(true) | None => {}
+        }
+        if side == Side::Client {
+            self.session.find_requests();
+        }
+        Boundary::At(0)
     }
 
     fn stop_waiting(&mut self, _side: Side) {

@@ -434,6 +434,11 @@ impl Session {
         }
     }
 
+    /// Whether the client has been seen to send requests before it had the replies to those before them.
+    pub(super) fn pipelines(&self) -> bool {
+        self.pipelines
+    }
+
     /// Whether no request waits for a reply.
     pub(super) fn is_idle(&self) -> bool {
         self.waiting.is_empty()

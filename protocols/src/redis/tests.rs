@@ -389,6 +389,26 @@ fn what_is_long_is_cut_and_says_so() {
 }
 
 #[test]
+fn what_is_not_kept_is_still_followed() {
+    let entry = "*5\r\n$3\r\nabc\r\n*0\r\n*2\r\n+x\r\n$5\r\nhello\r\n:1\r\n%1\r\n$-1\r\n*1\r\n_\r\n";
+    let reply = format!("*200\r\n{}", entry.repeat(200));
+    let reply = reply.as_bytes();
+    // All cuts that can matter are in the last entry and the one before.
+    for cut in reply.len() - entry.len() * 2..reply.len() {
+        let script = [
+            (C, command("COMMAND")),
+            (S, reply[..cut].to_vec()),
+            (S, reply[cut..].to_vec()),
+            (C, command("PING")),
+            (S, b"+PONG\r\n".to_vec()),
+        ];
+        let records = run(&REGISTRATION, &borrowed(&script));
+        assert_eq!(records.len(), 2, "cut at {cut}");
+        assert_eq!(records[0]["response"]["bytes"], reply.len(), "cut at {cut}");
+    }
+}
+
+#[test]
 fn counts_of_the_wire_allocate_nothing() {
     for reply in ["*9223372036854775807\r\n:1\r\n", "%4611686018427387903\r\n:1\r\n", "$9223372036854775807\r\nabc"] {
         let records = run(&REGISTRATION, &[(C, &command("GET k")), (S, reply.as_bytes())]);
@@ -606,6 +626,35 @@ fn joined_in_the_middle() {
     let records = conversation.close();
     assert_eq!(briefs(&records), ["GET a -> bulk_string \"a\""]);
     assert!(records[0]["request"]["database"].is_null(), "what was selected before is unknown");
+}
+
+#[test]
+fn joined_in_the_middle_of_a_long_reply() {
+    let mut conversation = Conversation::new(&REGISTRATION, context(Transport::Tcp, true));
+    let long = format!("*20000\r\n{}", "$4\r\ntype\r\n".repeat(20000));
+    let parts: Vec<_> = long.as_bytes().chunks(1000).collect();
+    for part in &parts[parts.len() - 30..] {
+        conversation.say(S, part);
+    }
+    conversation.say(C, &command("LRANGE l 0 -1"));
+    for part in &parts {
+        conversation.say(S, part);
+    }
+    conversation.say(C, &command("PING"));
+    conversation.say(S, b"+PONG\r\n");
+    let records = conversation.close();
+    assert_eq!(records.len(), 2, "{:?}", briefs(&records));
+    assert_eq!(records[0]["response"]["bytes"], long.len());
+    assert_eq!(brief(&records[1]), "PING -> simple_string \"PONG\"");
+}
+
+#[test]
+fn bytes_that_only_a_server_sends_do_not_stand_in_the_way_of_recognition() {
+    let mut conversation = Conversation::new(&REGISTRATION, context(Transport::Tcp, true));
+    conversation.say(C, b"$5\r\nvalue\r\n");
+    conversation.say(C, &command("GET b"));
+    conversation.say(S, b"$1\r\nb\r\n");
+    assert_eq!(briefs(&conversation.close()), ["GET b -> bulk_string \"b\""]);
 }
 
 #[test]
