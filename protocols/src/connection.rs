@@ -439,9 +439,16 @@ impl Connection {
             half.mode = if certain { Mode::Parse } else { Mode::Resync };
         }
         self.stage = Stage::Speak { name: registration.name(), parser: (registration.parser)(self.context) };
-        self.speak(client, &[], None, out);
-        self.speak(client.other(), &[], None, out);
-        self.wake(client, out);
+        // What passed first is parsed first: a response is not to meet a request that came after it.
+        let passed = |half: &Half| half.marks.first().map(|mark| mark.span.end);
+        let server_first = match (passed(self.half(client)), passed(self.half(client.other()))) {
+            (Some(client), Some(server)) => server < client,
+            _ => false,
+        };
+        let first = if server_first { client.other() } else { client };
+        self.speak(first, &[], None, out);
+        self.speak(first.other(), &[], None, out);
+        self.wake(first, out);
     }
 
     /// These bytes are not the start of anything known: the end of it, unless the connection was joined in its
@@ -483,9 +490,6 @@ impl Connection {
         if no && !(self.context.midstream && sure) {
             return Weight::No;
         }
-        if !sure && !(plausible(read) && plausible(write)) {
-            return Weight::Wait;
-        }
         let clients = [Direction::Read, Direction::Write].into_iter().filter(|&client| {
             let fits = |direction, inference: Inference| {
                 inference.sender().is_none_or(|sender: Sender| sender.may_be(side(client, direction)))
@@ -494,9 +498,11 @@ impl Connection {
                 && fits(Direction::Read, read)
                 && fits(Direction::Write, write)
         });
+        let enough = sure || (plausible(read) && plausible(write));
         match clients.collect::<Vec<_>>().as_slice() {
-            [client] => Weight::Client(*client),
+            // What only a server sends, in the client's direction: no more bytes change that.
             [] => Weight::No,
+            [client] if enough => Weight::Client(*client),
             _ => Weight::Wait,
         }
     }

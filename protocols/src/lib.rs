@@ -23,6 +23,7 @@ mod limits;
 mod parser;
 mod pgsql;
 pub mod reassembly;
+pub mod redis;
 pub mod registry;
 pub mod sql;
 #[cfg(test)]

@@ -30,6 +30,7 @@ pub static ALL: &[Registration] = &[
     crate::http2::REGISTRATION,
     crate::http::REGISTRATION,
     crate::pgsql::REGISTRATION,
+    crate::redis::REGISTRATION,
     crate::dns::REGISTRATION,
 ];
 
