@@ -99,7 +99,7 @@ impl Flow {
 
     /// Those of `sites` that a path from the start meets first; none if a path leaves the function without one.
     fn first_of(&self, sites: &BTreeSet<u64>) -> Option<BTreeSet<u64>> {
-        self.walk(self.start, |address, _| sites.contains(&address), |node| leaves(node))
+        self.walk(self.start, |address, _| sites.contains(&address), leaves)
     }
 
     /// Follows all paths from `from` until `stop`, and returns where it stopped; none if `bad` holds before that.
