@@ -21,6 +21,8 @@ pub(crate) const ALL: &[Find] = &[openssl::find];
 pub enum LibraryKind {
     /// OpenSSL 1.1.0 and later.
     OpenSsl,
+    /// BoringSSL, and AWS-LC, which came of it.
+    BoringSsl,
 }
 
 impl LibraryKind {
@@ -29,6 +31,7 @@ impl LibraryKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::OpenSsl => "openssl",
+            Self::BoringSsl => "boringssl",
         }
     }
 }
@@ -47,6 +50,12 @@ pub struct TlsLibrary {
     pub inner: Vec<Inner>,
     /// What moves data and is not seen by probes on `functions`.
     pub blind: Vec<String>,
+}
+
+impl TlsLibrary {
+    fn new(kind: LibraryKind, version: Option<String>) -> Self {
+        Self { kind, version, functions: vec![], inner: vec![], blind: vec![] }
+    }
 }
 
 /// What a function does to a session.

@@ -30,12 +30,12 @@ impl Wanted {
 }
 
 /// Chooses the sites of one function; none when its code is not in the file.
-pub(super) fn choose(image: &Image<'_>, wanted: Wanted, symbol: &Symbol, around: &Surroundings) -> Option<Function> {
+pub(super) fn choose(image: &Image<'_>, wanted: Wanted, symbol: Symbol<'_>, around: &Surroundings) -> Option<Function> {
     let symbol_offset = image.file_offset(symbol.address)?;
     let function = |arguments, enter, exit| {
         Some(Function { name: wanted.name.to_owned(), role: wanted.role, arguments, enter, exit, symbol_offset })
     };
-    let Some(flow) = Flow::decode(image, symbol.address, image.end_of(symbol)) else {
+    let Some(flow) = Flow::decode(image, symbol.address, image.end_of(&symbol)) else {
         return undecoded(image, wanted, symbol);
     };
     let (enter, arguments) = flow.enter(wanted.prototype);
@@ -61,8 +61,8 @@ pub(super) fn choose(image: &Image<'_>, wanted: Wanted, symbol: &Symbol, around:
 }
 
 /// The one function that both `calls` and all others of its role end up in.
-pub(super) fn inner_call(image: &Image<'_>, wanted: Wanted, symbol: &Symbol) -> Option<Call> {
-    let flow = Flow::decode(image, symbol.address, image.end_of(symbol))?;
+pub(super) fn inner_call(image: &Image<'_>, wanted: Wanted, symbol: Symbol<'_>) -> Option<Call> {
+    let flow = Flow::decode(image, symbol.address, image.end_of(&symbol))?;
     match flow.inner_calls(wanted.prototype).as_slice() {
         [call] => Some(*call),
         _ => None,
@@ -74,7 +74,7 @@ fn sites_at(image: &Image<'_>, flow: &Flow, addresses: &[u64]) -> Option<Vec<Sit
 }
 
 /// The symbol for both: right whatever the code is.
-fn undecoded(image: &Image<'_>, wanted: Wanted, symbol: &Symbol) -> Option<Function> {
+fn undecoded(image: &Image<'_>, wanted: Wanted, symbol: Symbol<'_>) -> Option<Function> {
     let offset = image.file_offset(symbol.address)?;
     let site = Site { offset, instruction: String::new(), class: Class::Other };
     let exit = if wanted.moves_data() { Exit::Return(site.clone()) } else { Exit::Unneeded };
@@ -92,13 +92,12 @@ fn undecoded(image: &Image<'_>, wanted: Wanted, symbol: &Symbol) -> Option<Funct
 /// The listed function that this one does nothing but go on to.
 fn covered_by(image: &Image<'_>, flow: &Flow, wanted: Wanted, around: &Surroundings) -> Option<String> {
     let (target, name) = flow.goes_on_to(wanted.prototype)?;
-    let same_role = |name: &str| around.listed.iter().any(|other| other.role == wanted.role && other.name == name);
-    let exported = || image.exports().iter().filter(|symbol| Some(symbol.address) == target);
-    let covering = match name {
-        Some(name) => image.export(name)?.name.clone(),
-        None => exported().find(|symbol| same_role(&symbol.name))?.name.clone(),
+    let direct = target.into_iter().flat_map(|target| image.names_at(target));
+    let covers = |name: &&str| {
+        let listed = around.listed.iter().any(|other| other.role == wanted.role && other.name == *name);
+        listed && *name != wanted.name && image.function(name).is_some()
     };
-    same_role(&covering).then_some(covering)
+    direct.chain(name).find(covers).map(str::to_owned)
 }
 
 type AroundCalls = (Arguments, Vec<u64>, Vec<u64>);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use iced_x86::{Code, FlowControl, Instruction};
 
-use super::{classify, decode, slot, stub};
+use super::{classify, decode, name_of, slot};
 use crate::{elf::Image, probe::Class};
 
 /// Functions of interest have some hundred instructions at most; larger ones are not analysed.
@@ -102,13 +102,13 @@ fn node(image: &Image<'_>, address: u64, own: std::ops::Range<u64>) -> Option<No
             if own.contains(&target) {
                 (Kind::Plain, vec![target])
             } else {
-                (Kind::Tail { target: Some(target), name: stub(image, target) }, vec![])
+                (Kind::Tail { target: Some(target), name: name_of(image, target) }, vec![])
             }
         }
         FlowControl::IndirectBranch => (Kind::Tail { target: None, name: slot(image, &instruction) }, vec![]),
         FlowControl::Call if instruction.code() == Code::Call_rel32_64 => {
             let target = instruction.near_branch_target();
-            call(Some(target), stub(image, target), next, own.end)
+            call(Some(target), name_of(image, target), next, own.end)
         }
         FlowControl::IndirectCall => call(None, slot(image, &instruction), next, own.end),
         // ud2 and its like: the process ends.

@@ -25,7 +25,11 @@ fn decode(image: &Image<'_>, address: u64) -> Option<Instruction> {
     (!instruction.is_invalid()).then_some(instruction)
 }
 
-/// Name of the library function behind a call or jump target, where that is a stub of the procedure linkage table.
+/// Name of the function at a call or jump target: its own, or behind a stub of the procedure linkage table.
+fn name_of(image: &Image<'_>, target: u64) -> Option<String> {
+    image.names_at(target).next().map(str::to_owned).or_else(|| stub(image, target))
+}
+
 fn stub(image: &Image<'_>, target: u64) -> Option<String> {
     let mut instruction = decode(image, target)?;
     if instruction.code() == Code::Endbr64 {

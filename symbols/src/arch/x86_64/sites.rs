@@ -131,7 +131,7 @@ impl Flow {
     pub fn inner_calls(&self, prototype: Prototype) -> Vec<Call> {
         let states = states(self, &BTreeSet::new());
         let calls = self.nodes.iter().filter_map(|(address, node)| {
-            let Kind::Call { target: Some(target), name: None } = node.kind else { return None };
+            let Kind::Call { target: Some(target), .. } = node.kind else { return None };
             let state = states.get(address)?;
             let length = in_place(state, prototype).then(|| self.length_pointer(state, prototype, &states))??;
             Some(Call { address: *address, target, length })
