@@ -126,10 +126,6 @@ impl<'data> Image<'data> {
         self.segments.iter().filter(|segment| segment.executable)
     }
 
-    pub fn segments(&self) -> &[Segment<'data>] {
-        &self.segments
-    }
-
     pub fn functions(&self) -> &[Symbol<'data>] {
         &self.functions
     }

@@ -1,5 +1,6 @@
 //! The TLS libraries that are known: one file each, and one line in [`ALL`].
 
+mod go;
 mod openssl;
 mod pair;
 
@@ -13,7 +14,7 @@ use crate::{
 type Find = fn(&Image<'_>) -> Option<TlsLibrary>;
 
 /// Every library that is looked for.
-pub(crate) const ALL: &[Find] = &[openssl::find];
+pub(crate) const ALL: &[Find] = &[openssl::find, go::find];
 
 /// Whose code it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,6 +24,8 @@ pub enum LibraryKind {
     OpenSsl,
     /// BoringSSL, and AWS-LC, which came of it.
     BoringSsl,
+    /// Go's crypto/tls, since Go 1.17.
+    Go,
 }
 
 impl LibraryKind {
@@ -32,6 +35,7 @@ impl LibraryKind {
         match self {
             Self::OpenSsl => "openssl",
             Self::BoringSsl => "boringssl",
+            Self::Go => "go",
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use iced_x86::{FastFormatter, InstructionInfoFactory, Register as Machine};
+use iced_x86::{InstructionInfoFactory, Register as Machine};
 
 use super::{
     flow::{Flow, Kind, Node},
+    site,
     values::{ARGUMENTS, State, Value, states, writes_memory, written},
 };
 use crate::{
@@ -205,10 +206,7 @@ impl Flow {
 
     /// The site at an address of the function.
     pub fn site(&self, image: &Image<'_>, address: u64) -> Option<Site> {
-        let node = self.nodes.get(&address)?;
-        let mut instruction = String::new();
-        FastFormatter::new().format(&node.instruction, &mut instruction);
-        Some(Site { offset: image.file_offset(address)?, instruction, class: node.class })
+        self.nodes.get(&address).and_then(|_| site(image, address))
     }
 }
 
