@@ -15,7 +15,7 @@ mod library;
 mod probe;
 
 pub use elf::{ElfError, FileOffset};
-pub use library::{Function, Inner, LibraryKind, Role, TlsLibrary};
+pub use library::{Function, Inner, LibraryKind, Role, Session, TlsLibrary};
 pub use probe::{Arguments, Class, Exit, Register, Site};
 
 /// The TLS libraries that an ELF file holds: an empty list when there is none.

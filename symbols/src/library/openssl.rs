@@ -8,7 +8,7 @@ use memchr::memmem;
 
 use super::{
     Function, Inner, LibraryKind, Role, TlsLibrary,
-    pair::{self, Surroundings, Wanted},
+    pair::{Surroundings, Wanted, choose_all, inner_call},
 };
 use crate::{
     arch::{Call, Flow, Prototype, calls_to},
@@ -48,12 +48,7 @@ pub(super) fn find(image: &Image<'_>) -> Option<TlsLibrary> {
         return unnamed(image);
     }
     let mut library = TlsLibrary::new(kind(image), version(image));
-    for (wanted, symbol) in &present {
-        match pair::choose(image, *wanted, *symbol, &AROUND) {
-            Some(function) => library.functions.push(function),
-            None => library.blind.push(format!("{}: its symbol points outside of the code", wanted.name)),
-        }
-    }
+    choose_all(image, FUNCTIONS, &AROUND, &mut library);
     for role in [Role::Read, Role::Write] {
         let group: Vec<_> = present.iter().copied().filter(|(wanted, _)| wanted.role == role).collect();
         if let Some((inner, blind)) = shared(image, &group, &library.functions) {
@@ -95,7 +90,7 @@ fn shared(
     };
     let working = group.iter().filter(|(wanted, _)| !passes_on(wanted.name));
     let calls: Vec<Call> =
-        working.map(|(wanted, symbol)| pair::inner_call(image, *wanted, *symbol)).collect::<Option<_>>()?;
+        working.map(|(wanted, symbol)| inner_call(image, *wanted, *symbol)).collect::<Option<_>>()?;
     let first = *calls.first()?;
     if calls.iter().any(|call| call.target != first.target || call.length != first.length) {
         return None;

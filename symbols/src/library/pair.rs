@@ -1,6 +1,6 @@
 //! The pair of enter and exit sites of a function: the cheapest that is proved to be right.
 
-use super::{Function, Role};
+use super::{Function, Role, TlsLibrary};
 use crate::{
     arch::{Call, Flow, Prototype},
     elf::{Image, Symbol},
@@ -24,13 +24,24 @@ pub(super) struct Surroundings {
 }
 
 impl Wanted {
-    fn moves_data(&self) -> bool {
-        matches!(self.role, Role::Read | Role::Write)
+    fn needs_exit(&self) -> bool {
+        matches!(self.role, Role::Read | Role::Write | Role::Flush)
+    }
+}
+
+/// Chooses the sites of all functions of a library that the image holds.
+pub(super) fn choose_all(image: &Image<'_>, wanted: &[Wanted], around: &Surroundings, library: &mut TlsLibrary) {
+    for wanted in wanted {
+        let Some(symbol) = image.function(wanted.name) else { continue };
+        match choose(image, *wanted, symbol, around) {
+            Some(function) => library.functions.push(function),
+            None => library.blind.push(format!("{}: its symbol points outside of the code", wanted.name)),
+        }
     }
 }
 
 /// Chooses the sites of one function; none when its code is not in the file.
-pub(super) fn choose(image: &Image<'_>, wanted: Wanted, symbol: Symbol<'_>, around: &Surroundings) -> Option<Function> {
+fn choose(image: &Image<'_>, wanted: Wanted, symbol: Symbol<'_>, around: &Surroundings) -> Option<Function> {
     let symbol_offset = image.file_offset(symbol.address)?;
     let function = |arguments, enter, exit| {
         Some(Function { name: wanted.name.to_owned(), role: wanted.role, arguments, enter, exit, symbol_offset })
@@ -40,7 +51,7 @@ pub(super) fn choose(image: &Image<'_>, wanted: Wanted, symbol: Symbol<'_>, arou
     };
     let (enter, arguments) = flow.enter(wanted.prototype);
     let enter = vec![flow.site(image, enter)?];
-    if !wanted.moves_data() {
+    if !wanted.needs_exit() {
         return function(arguments, enter, Exit::Unneeded);
     }
     if let Some(name) = covered_by(image, &flow, wanted, around) {
@@ -77,7 +88,7 @@ fn sites_at(image: &Image<'_>, flow: &Flow, addresses: &[u64]) -> Option<Vec<Sit
 fn undecoded(image: &Image<'_>, wanted: Wanted, symbol: Symbol<'_>) -> Option<Function> {
     let offset = image.file_offset(symbol.address)?;
     let site = Site { offset, instruction: String::new(), class: Class::Other };
-    let exit = if wanted.moves_data() { Exit::Return(site.clone()) } else { Exit::Unneeded };
+    let exit = if wanted.needs_exit() { Exit::Return(site.clone()) } else { Exit::Unneeded };
     let arguments = wanted.prototype.arguments_at_start();
     Some(Function {
         name: wanted.name.to_owned(),
