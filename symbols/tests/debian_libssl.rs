@@ -3,70 +3,17 @@
 //! `scripts/fetch-libssl` downloads them; the test reads TRACER_LIBSSL_DIR, or target/libssl, and fails without them.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{collections::BTreeMap, env, fs, path::PathBuf, process::Command};
+#[path = "support/objdump.rs"]
+mod objdump;
 
-use symbols::{Arguments, Class, Exit, Function, Register, Site, TlsLibrary, tls_libraries};
+use std::fs;
 
-/// What `objdump` and `readelf` say.
-struct Disassembly {
-    /// Text by address, for all of .text.
-    text: BTreeMap<u64, String>,
-    /// Start and end of each exported function.
-    functions: BTreeMap<String, (u64, u64)>,
-    /// Address minus file offset of the code.
-    bias: u64,
-}
-
-impl Disassembly {
-    fn of(path: &PathBuf) -> Self {
-        let code =
-            run(Command::new("objdump").args(["-d", "-M", "intel", "--no-show-raw-insn", "-j", ".text"]).arg(path));
-        let text = code.lines().filter_map(|line| {
-            let (address, text) = line.split_once(":\t")?;
-            let text = text.split('<').next()?.split('#').next()?;
-            let words: Vec<_> = text.split_whitespace().collect();
-            Some((u64::from_str_radix(address.trim(), 16).ok()?, words.join(" ")))
-        });
-        let symbols = run(Command::new("readelf").args(["-W", "--dyn-syms"]).arg(path));
-        let functions = symbols.lines().filter_map(|line| {
-            let words: Vec<_> = line.split_whitespace().collect();
-            let &[_, address, size, "FUNC", _, _, section, name, ..] = words.as_slice() else { return None };
-            let address = u64::from_str_radix(address, 16).ok().filter(|_| section != "UND")?;
-            let name = name.split('@').next()?.to_owned();
-            Some((name, (address, address + size.parse::<u64>().ok()?)))
-        });
-        let segments = run(Command::new("readelf").args(["-W", "-l"]).arg(path));
-        let code = segments.lines().find(|line| line.contains("LOAD") && line.contains("R E")).unwrap();
-        let hex: Vec<u64> =
-            code.split_whitespace().filter_map(|word| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok()).collect();
-        Self { text: text.collect(), functions: functions.collect(), bias: hex[1] - hex[0] }
-    }
-
-    fn function(&self, name: &str) -> Vec<(u64, &str)> {
-        let &(start, end) = self.functions.get(name).unwrap();
-        self.text.range(start..end).map(|(address, text)| (*address, text.as_str())).collect()
-    }
-
-    /// The instruction under a site.
-    fn at(&self, site: &Site) -> (u64, &str) {
-        let address = site.offset.0 + self.bias;
-        (address, self.text.get(&address).unwrap_or_else(|| panic!("no instruction starts at {address:#x}")))
-    }
-}
-
-fn run(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error} (Debian package binutils)"));
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
+use objdump::{Disassembly, fetched, only, starts_at};
+use symbols::{Arguments, Class, Exit, Function, Register, TlsLibrary, tls_libraries};
 
 fn library(release: &str, file: &str) -> (TlsLibrary, Disassembly) {
-    let default = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/libssl");
-    let path = env::var_os("TRACER_LIBSSL_DIR").map_or(default, PathBuf::from).join(release).join(file);
-    let elf = fs::read(&path).unwrap_or_else(|error| {
-        panic!("{}: {error}: run scripts/fetch-libssl, or set TRACER_LIBSSL_DIR to where it was run", path.display())
-    });
-    let mut found = tls_libraries(&elf).unwrap();
+    let path = fetched(release, file);
+    let mut found = tls_libraries(&fs::read(&path).unwrap()).unwrap();
     assert_eq!(found.len(), 1);
     let library = found.remove(0);
     assert_eq!(library.kind.name(), "openssl");
@@ -75,15 +22,6 @@ fn library(release: &str, file: &str) -> (TlsLibrary, Disassembly) {
 
 fn function<'a>(library: &'a TlsLibrary, name: &str) -> &'a Function {
     library.functions.iter().find(|function| function.name == name).unwrap_or_else(|| panic!("{name} is missing"))
-}
-
-fn only<T>(items: &[T]) -> &T {
-    assert_eq!(items.len(), 1);
-    &items[0]
-}
-
-fn starts_at(code: &Disassembly, function: &Function) -> bool {
-    code.functions[&function.name].0 == function.symbol_offset.0 + code.bias
 }
 
 /// `SSL_read` and `SSL_write`: in by the check of a negative size, out by the stack protector's check.
@@ -151,6 +89,14 @@ fn check_inner(library: &TlsLibrary, code: &Disassembly, names: [&str; 2], lengt
     assert_eq!(callers.len(), names.len() + 1, "{callers:?}");
 }
 
+/// What is attached: the two internal functions, and what is cold.
+fn check_cheapest(library: &TlsLibrary) {
+    let names: Vec<_> = library.cheapest().map(|function| function.name.as_str()).collect();
+    assert_eq!(names, ["SSL_read (inner)", "SSL_write (inner)", "SSL_free", "SSL_clear", "SSL_set_fd"]);
+    let sites = library.cheapest().flat_map(|function| function.enter.iter().chain(function.exit.sites()));
+    assert!(sites.into_iter().all(|site| site.class.is_emulated()));
+}
+
 fn check_cold(library: &TlsLibrary, code: &Disassembly) {
     for name in ["SSL_free", "SSL_clear", "SSL_set_fd"] {
         let function = function(library, name);
@@ -172,6 +118,7 @@ fn debian_11_openssl_1_1_1() {
         check_inner(&library, &code, [plain, ex], Register::Rcx);
     }
     check_cold(&library, &code);
+    check_cheapest(&library);
 }
 
 #[test]
@@ -184,6 +131,7 @@ fn debian_12_openssl_3_0() {
         check_inner(&library, &code, [plain, ex], Register::Rcx);
     }
     check_cold(&library, &code);
+    check_cheapest(&library);
 }
 
 #[test]
@@ -196,6 +144,7 @@ fn debian_13_openssl_3_5() {
     check_ex(&library, &code, "SSL_write_ex2", Register::R8);
     check_inner(&library, &code, ["SSL_write", "SSL_write_ex2"], Register::R8);
     check_cold(&library, &code);
+    check_cheapest(&library);
 
     let passing_on = function(&library, "SSL_write_ex");
     assert_eq!((&passing_on.exit, passing_on.enter.len()), (&Exit::Through("SSL_write_ex2".to_owned()), 0));

@@ -62,11 +62,21 @@ pub struct TlsLibrary {
     /// Functions that all those of a role end up in, where there is one: attached *instead of* the functions of that
     /// role, it costs less and also sees what reaches it by another way than an exported function.
     pub inner: Vec<Inner>,
-    /// What moves data and is not seen by probes on `functions`.
+    /// What moves data and is not seen by probes on `functions`, for people to read.
     pub blind: Vec<String>,
 }
 
 impl TlsLibrary {
+    /// What to attach: each inner function in place of those that it covers, and all others.
+    ///
+    /// The inner functions are probed by return probes. Where those are not safe, attach `functions` instead, and refuse
+    /// those of them whose exit is [`Exit::Return`].
+    pub fn cheapest(&self) -> impl Iterator<Item = &Function> {
+        let covered = |function: &&Function| self.inner.iter().any(|inner| inner.covers.contains(&function.name));
+        let inner = self.inner.iter().map(|inner| &inner.function);
+        inner.chain(self.functions.iter().filter(move |function| !covered(function)))
+    }
+
     fn new(kind: LibraryKind, version: Option<String>) -> Self {
         Self { kind, version, session: Session::Every, functions: vec![], inner: vec![], blind: vec![] }
     }
