@@ -1,6 +1,7 @@
 //! Sites in code of every shape that a compiler may make of OpenSSL's functions.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[expect(dead_code, reason = "not every test needs all of it")]
 mod support;
 
 use iced_x86::code_asm::*;

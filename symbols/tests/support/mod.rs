@@ -19,6 +19,8 @@ pub struct Library {
     /// Name, address and size.
     symbols: Vec<(&'static str, u64, u64)>,
     imports: Vec<&'static str>,
+    /// Name, address and contents.
+    sections: Vec<(&'static str, u64, Vec<u8>)>,
 }
 
 impl Library {
@@ -63,6 +65,12 @@ impl Library {
         self
     }
 
+    /// Adds a section that is not code.
+    pub fn section(mut self, name: &'static str, address: u64, contents: Vec<u8>) -> Self {
+        self.sections.push((name, address, contents));
+        self
+    }
+
     fn code(&mut self, write: impl FnOnce(&mut CodeAssembler)) -> (u64, u64) {
         let address = CODE_ADDRESS + self.code.len() as u64;
         let mut assembler = CodeAssembler::new(64).unwrap();
@@ -93,16 +101,24 @@ impl Library {
             // R_X86_64_JUMP_SLOT
             relocations.extend(fields(&[(SLOTS + 8 * index, 8), (symbol << 32 | 7, 8), (0, 8)]));
         }
-        let names = b"\0.text\0.dynsym\0.dynstr\0.rela.plt\0.shstrtab\0".to_vec();
+        let mut names = b"\0.text\0.dynsym\0.dynstr\0.rela.plt\0.shstrtab\0".to_vec();
+        let mut extra = vec![];
+        for (name, address, contents) in &self.sections {
+            extra.push((names.len() as u64, 1, 2, *address, contents.clone(), 0, 0, 0));
+            names.extend(name.as_bytes());
+            names.push(0);
+        }
         let code_size = self.code.len() as u64;
         // name, type, flags, address, contents, link, info, entry size
-        let sections = [
+        let known = [
             (1, 1, 6, CODE_ADDRESS, self.code.clone(), 0, 0, 0),
             (7, 11, 2, 0, symbols, 3, 1, 24),
             (15, 3, 2, 0, strings, 0, 0, 0),
             (23, 4, 2, 0, relocations, 2, 0, 24),
             (33, 3, 0, 0, names, 0, 0, 0),
         ];
+        let sections: Vec<_> = known.into_iter().chain(extra).collect();
+        let section_count = sections.len() as u64 + 1;
         let mut body = vec![];
         let mut headers = vec![0; 64];
         for (name, kind, flags, address, contents, link, info, entry) in sections {
@@ -116,9 +132,9 @@ impl Library {
         let section_headers = CODE_OFFSET + body.len() as u64;
         let mut file = b"\x7fELF\x02\x01\x01".to_vec();
         file.resize(16, 0);
-        // ET_DYN, EM_X86_64, one program header, six section headers of which the last names them
+        // ET_DYN, EM_X86_64, one program header, and section headers of which the fifth names them
         file.extend(fields(&[(3, 2), (62, 2), (1, 4), (0, 8), (64, 8), (section_headers, 8), (0, 4)]));
-        file.extend(fields(&[(64, 2), (56, 2), (1, 2), (64, 2), (6, 2), (5, 2)]));
+        file.extend(fields(&[(64, 2), (56, 2), (1, 2), (64, 2), (section_count, 2), (5, 2)]));
         // PT_LOAD, readable and executable
         file.extend(fields(&[(1, 4), (5, 4), (CODE_OFFSET, 8), (CODE_ADDRESS, 8), (CODE_ADDRESS, 8)]));
         file.extend(fields(&[(code_size, 8), (code_size, 8), (0x1000, 8)]));
@@ -130,6 +146,6 @@ impl Library {
 }
 
 /// Little-endian numbers of so many bytes each.
-fn fields(fields: &[(u64, usize)]) -> Vec<u8> {
+pub fn fields(fields: &[(u64, usize)]) -> Vec<u8> {
     fields.iter().flat_map(|(value, size)| value.to_le_bytes().into_iter().take(*size)).collect()
 }

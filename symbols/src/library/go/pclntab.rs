@@ -55,7 +55,7 @@ impl<'data> Table<'data> {
         (count <= MAX_FUNCTIONS).then_some(())?;
         let (code, offsets) = match layout {
             Layout::Go116 => (0, 24),
-            Layout::Go118 => (start_of_code(image, address + 24, word(bytes, 24)?)?, 32),
+            Layout::Go118 => (start_of_code(image, address.wrapping_add(24), word(bytes, 24)?)?, 32),
         };
         let part = |at| bytes.get(usize::try_from(word(bytes, at)?).ok()?..);
         Some(Self { layout, count, code, names: part(offsets)?, entries: part(offsets + 32)? })
@@ -82,11 +82,14 @@ impl<'data> Table<'data> {
     fn entry(&self, index: u64) -> Option<(u64, usize)> {
         let index = usize::try_from(index).ok()?;
         let (start, function) = match self.layout {
-            Layout::Go116 => (word(self.entries, index.checked_mul(16)?)?, word(self.entries, index * 16 + 8)?),
+            Layout::Go116 => (
+                word(self.entries, index.checked_mul(16)?)?,
+                word(self.entries, index.checked_mul(16)?.checked_add(8)?)?,
+            ),
             Layout::Go118 => (
                 self.code.checked_add(u64::from(half(self.entries, index.checked_mul(8)?)?))?,
                 // The entry after the last is only an end.
-                u64::from(half(self.entries, index * 8 + 4).unwrap_or(u32::MAX)),
+                u64::from(half(self.entries, index.checked_mul(8)?.checked_add(4)?).unwrap_or(u32::MAX)),
             ),
         };
         Some((start, usize::try_from(function).ok()?))
@@ -114,7 +117,7 @@ fn among_constants<'data>(image: &Image<'data>) -> impl Iterator<Item = (u64, &'
             let starts: Vec<usize> = memmem::find_iter(bytes, &magic).collect();
             starts
         });
-        starts.filter_map(move |start| Some((address + start as u64, bytes.get(start..)?)))
+        starts.filter_map(move |start| Some((address.wrapping_add(start as u64), bytes.get(start..)?)))
     })
 }
 
