@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, fmt};
 
+use memchr::memmem;
 use object::{
     Endianness, Object, ObjectSection, ObjectSymbol, ObjectSymbolTable, RelocationFlags, RelocationTarget, SymbolKind,
     elf::{EM_X86_64, PF_X, PT_LOAD, ProgramFlags, R_X86_64_GLOB_DAT, R_X86_64_JUMP_SLOT, R_X86_64_RELATIVE},
@@ -164,6 +165,13 @@ impl<'data> Image<'data> {
     /// The same, where it is code.
     pub fn code_at(&self, address: u64) -> Option<&'data [u8]> {
         self.code().find(|segment| segment.contains(address)).and_then(|_| self.bytes_at(address))
+    }
+
+    /// Where these bytes are among what is loaded.
+    pub fn addresses_of(&self, needle: &[u8]) -> impl Iterator<Item = u64> {
+        self.segments.iter().flat_map(move |segment| {
+            memmem::find_iter(segment.bytes, needle).map(|at| segment.address.wrapping_add(at as u64))
+        })
     }
 
     /// Where code is in the file.

@@ -55,11 +55,26 @@ fn table_that_states_where_the_code_starts() {
     assert_read(&found);
 }
 
+/// A program whose table does not state where the code starts, with module data that do.
+fn without_start(lowest: u64) -> Library {
+    let table = functions().layout_1_20(CODE_ADDRESS - 0x20, 0);
+    let program = program(go::function).section(".go.buildinfo", 0, build_info("go1.27.4"));
+    let module = |a: &mut iced_x86::code_asm::CodeAssembler| {
+        // What is equal to the table's address by chance, then the module data.
+        let mut words = vec![TABLE, 0, TABLE];
+        words.extend([0; 19]);
+        words.extend([lowest, 0, CODE_ADDRESS - 0x20]);
+        let bytes: Vec<u8> = words.iter().flat_map(|word| fields(&[(*word, 8)])).collect();
+        a.db(&bytes).unwrap();
+    };
+    program.local(module).section(".gopclntab", TABLE, table)
+}
+
 #[test]
-fn table_that_leaves_it_to_the_section() {
-    let table = functions().layout_1_20(CODE_ADDRESS, 0);
-    let program = program(go::function).section(".go.buildinfo", 0, build_info("go1.26"));
-    assert_read(&found(&program.section(".gopclntab", TABLE, table)));
+fn table_that_leaves_it_to_the_module_data() {
+    assert_read(&found(&without_start(CODE_ADDRESS)));
+    let contradicted = found(&without_start(CODE_ADDRESS + 8));
+    assert_eq!((contradicted.functions.len(), contradicted.blind.len()), (0, 1));
 }
 
 #[test]

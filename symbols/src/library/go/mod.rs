@@ -24,7 +24,11 @@ const FUNCTIONS: &[(&str, Role)] = &[
 pub(super) fn find(image: &Image<'_>) -> Option<TlsLibrary> {
     let build = image.section(".go.buildinfo")?;
     let version = version(image, build);
-    let table = Table::find(image)?;
+    let Some(table) = Table::find(image) else {
+        let mut library = TlsLibrary::new(LibraryKind::Go, version);
+        library.blind.push("the table of its functions has a layout that is not known".to_owned());
+        return pclntab::mentions(image, "crypto/tls.(*Conn).Read\0").then_some(library);
+    };
     let names: Vec<&str> = FUNCTIONS.iter().map(|(name, _)| *name).collect();
     let found = table.functions(&names);
     if found.is_empty() {

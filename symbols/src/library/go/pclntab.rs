@@ -43,9 +43,7 @@ impl<'data> Table<'data> {
     /// The table has a section of its own, except in position-independent programs that another linker made: there it
     /// is somewhere among the relocated constants.
     pub fn find(image: &Image<'data>) -> Option<Self> {
-        let own = [".gopclntab", ".data.rel.ro.gopclntab"].into_iter();
-        let own = own.filter_map(|name| Some((image.section_address(name)?, image.section(name)?)));
-        own.chain(among_constants(image)).find_map(|(address, bytes)| Self::parse(image, address, bytes))
+        candidates(image).find_map(|(address, bytes)| Self::parse(image, address, bytes))
     }
 
     fn parse(image: &Image<'data>, address: u64, bytes: &'data [u8]) -> Option<Self> {
@@ -53,12 +51,17 @@ impl<'data> Table<'data> {
         (bytes.get(6..8)? == QUANTUM_AND_POINTER).then_some(())?;
         let count = word(bytes, 8)?;
         (count <= MAX_FUNCTIONS).then_some(())?;
-        let (code, offsets) = match layout {
-            Layout::Go116 => (0, 24),
-            Layout::Go118 => (start_of_code(image, address.wrapping_add(24), word(bytes, 24)?)?, 32),
+        let offsets = match layout {
+            Layout::Go116 => 24,
+            Layout::Go118 => 32,
         };
         let part = |at| bytes.get(usize::try_from(word(bytes, at)?).ok()?..);
-        Some(Self { layout, count, code, names: part(offsets)?, entries: part(offsets + 32)? })
+        let (names, entries) = (part(offsets)?, part(offsets + 32)?);
+        let code = match layout {
+            Layout::Go116 => 0,
+            Layout::Go118 => start_of_code(image, address, word(bytes, 24)?, half(entries, 0)?)?,
+        };
+        Some(Self { layout, count, code, names, entries })
     }
 
     /// Go 1.16 shares its layout with 1.17, which is the first that passes arguments in registers.
@@ -110,6 +113,17 @@ fn ends(rest: &[u8]) -> bool {
     rest.first() == Some(&0)
 }
 
+/// Whether what may be a table, readable or not, has this name in it.
+pub(super) fn mentions(image: &Image<'_>, name: &str) -> bool {
+    candidates(image).any(|(_, bytes)| memmem::find(bytes, name.as_bytes()).is_some())
+}
+
+fn candidates<'data>(image: &Image<'data>) -> impl Iterator<Item = (u64, &'data [u8])> {
+    let own = [".gopclntab", ".data.rel.ro.gopclntab"].into_iter();
+    let own = own.filter_map(|name| Some((image.section_address(name)?, image.section(name)?)));
+    own.chain(among_constants(image))
+}
+
 fn among_constants<'data>(image: &Image<'data>) -> impl Iterator<Item = (u64, &'data [u8])> {
     let section = image.section_address(".data.rel.ro").zip(image.section(".data.rel.ro"));
     section.into_iter().flat_map(|(address, bytes)| {
@@ -121,14 +135,28 @@ fn among_constants<'data>(image: &Image<'data>) -> impl Iterator<Item = (u64, &'
     })
 }
 
-/// What the table says; in a position-independent program the dynamic linker fills it in; where it says nothing, as the
-/// newest versions do, the code starts with its section.
-fn start_of_code(image: &Image<'_>, field: u64, stated: u64) -> Option<u64> {
+/// What the offsets of functions count from: `runtime.text`.
+///
+/// The table states it; in a position-independent program the dynamic linker fills it in. The newest versions leave it
+/// out: it is in the module data, which point to the table (`runtime.moduledata`: `text` is its 23rd word, `minpc`, the
+/// start of the first function, its 21st; so in Go 1.20 to 1.27).
+fn start_of_code(image: &Image<'_>, table: u64, stated: u64, first: u32) -> Option<u64> {
+    const FIELD: u64 = 24;
+    const LOWEST: u64 = 20 * 8;
+    const CODE: u64 = 22 * 8;
     if stated != 0 {
         return Some(stated);
     }
-    let filled_in = image.pointers().find(|(address, _)| *address == field).map(|(_, target)| target);
-    filled_in.or_else(|| image.section_address(".text"))
+    let filled_in: HashMap<u64, u64> = image.pointers().collect();
+    let pointer = |at: u64| filled_in.get(&at).copied().or_else(|| word(image.bytes_at(at)?, 0));
+    if let Some(code) = filled_in.get(&table.wrapping_add(FIELD)) {
+        return Some(*code);
+    }
+    let relocated = filled_in.iter().filter(|(_, target)| **target == table).map(|(address, _)| *address);
+    relocated.chain(image.addresses_of(&table.to_le_bytes())).find_map(|module| {
+        let code = pointer(module.wrapping_add(CODE))?;
+        (pointer(module.wrapping_add(LOWEST))? == code.wrapping_add(u64::from(first))).then_some(code)
+    })
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u64> {
