@@ -15,18 +15,41 @@ mod library;
 mod probe;
 
 pub use elf::{ElfError, FileOffset};
-pub use library::{Function, Inner, LibraryKind, Role, TlsLibrary};
+pub use library::{Function, Inner, LibraryKind, Role, Session, TlsLibrary};
 pub use probe::{Arguments, Class, Exit, Register, Site};
 
 /// The TLS libraries that an ELF file holds: an empty list when there is none.
 ///
 /// `elf` is the whole file, mapped by the caller; only its headers, its symbols and the code near the functions of
-/// interest are read.
+/// interest are read. The symbols are those of `.dynsym`, `.symtab` and `.gnu_debugdata`, whichever there are.
 ///
 /// # Errors
 /// When the bytes are not an ELF file that can be read. A TLS library without usable functions is no error: it is
 /// listed, with the reasons in [`TlsLibrary::blind`].
 pub fn tls_libraries(elf: &[u8]) -> Result<Vec<TlsLibrary>, ElfError> {
-    let image = elf::Image::parse(elf)?;
+    find_in(elf, None)
+}
+
+/// The same, with the symbols of a separate debug file too, which is found by [`build_id`].
+///
+/// # Errors
+/// Also when the debug file is of another build.
+pub fn tls_libraries_with_debug(elf: &[u8], debug: &[u8]) -> Result<Vec<TlsLibrary>, ElfError> {
+    elf::same_build(elf, debug)?;
+    find_in(elf, Some(debug))
+}
+
+/// The build id of an ELF file: its debug file is `/usr/lib/debug/.build-id/ab/cdef….debug` for the id abcdef….
+///
+/// # Errors
+/// When the bytes are not an ELF file that can be read.
+pub fn build_id(elf: &[u8]) -> Result<Option<&[u8]>, ElfError> {
+    elf::build_id(elf)
+}
+
+fn find_in(elf: &[u8], debug: Option<&[u8]>) -> Result<Vec<TlsLibrary>, ElfError> {
+    let packed = elf::mini_debug(elf)?;
+    let sources: Vec<&[u8]> = packed.as_deref().into_iter().chain(debug).collect();
+    let image = elf::Image::parse(elf, &sources)?;
     Ok(library::ALL.iter().filter_map(|find| find(&image)).collect())
 }

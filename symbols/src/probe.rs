@@ -63,8 +63,8 @@ impl Register {
 
 /// What the registers hold at an enter site, and how the exit site tells the count of bytes moved.
 ///
-/// In all forms rdi, rsi and rdx hold the first three arguments of the C prototype as the caller gave them: for
-/// functions that move data the session, the buffer and its size.
+/// In C's forms rdi, rsi and rdx hold the first three arguments of the prototype as the caller gave them: for functions
+/// that move data the session, the buffer and its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Arguments {
     /// The result is the count of bytes moved when it is above zero. The size is an `int`: only the low 32 bits of rdx
@@ -73,6 +73,10 @@ pub enum Arguments {
     /// A result above zero is success; the count of bytes moved is then a `size_t` at the address that this register
     /// holds at the enter site. The size is a `size_t`.
     WithLength(Register),
+    /// Go's: rax, rbx and rcx hold the `*tls.Conn`, the buffer and its size, and r14 the goroutine, here and at the exit
+    /// sites. The result is the count of bytes moved when it is above zero, in all of rax, whatever the error is. A
+    /// goroutine may pass the enter site twice for one call, and may be on another thread at the exit.
+    Go,
 }
 
 /// Where the result is seen.

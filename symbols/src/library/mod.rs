@@ -1,5 +1,8 @@
 //! The TLS libraries that are known: one file each, and one line in [`ALL`].
 
+mod gnutls;
+mod go;
+mod nss;
 mod openssl;
 mod pair;
 
@@ -13,7 +16,7 @@ use crate::{
 type Find = fn(&Image<'_>) -> Option<TlsLibrary>;
 
 /// Every library that is looked for.
-pub(crate) const ALL: &[Find] = &[openssl::find];
+pub(crate) const ALL: &[Find] = &[openssl::find, gnutls::find, nss::find, go::find];
 
 /// Whose code it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -21,6 +24,14 @@ pub(crate) const ALL: &[Find] = &[openssl::find];
 pub enum LibraryKind {
     /// OpenSSL 1.1.0 and later.
     OpenSsl,
+    /// BoringSSL, and AWS-LC, which came of it.
+    BoringSsl,
+    /// GnuTLS 3.
+    GnuTls,
+    /// Mozilla's NSS, by way of NSPR.
+    Nss,
+    /// Go's crypto/tls, since Go 1.17.
+    Go,
 }
 
 impl LibraryKind {
@@ -29,6 +40,10 @@ impl LibraryKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::OpenSsl => "openssl",
+            Self::BoringSsl => "boringssl",
+            Self::GnuTls => "gnutls",
+            Self::Nss => "nss",
+            Self::Go => "go",
         }
     }
 }
@@ -40,13 +55,42 @@ pub struct TlsLibrary {
     pub kind: LibraryKind,
     /// Its version, where the file states it.
     pub version: Option<String>,
+    /// How a call on a TLS session is told from one on something else.
+    pub session: Session,
     /// The functions that applications call, each with its own sites.
     pub functions: Vec<Function>,
     /// Functions that all those of a role end up in, where there is one: attached *instead of* the functions of that
     /// role, it costs less and also sees what reaches it by another way than an exported function.
     pub inner: Vec<Inner>,
-    /// What moves data and is not seen by probes on `functions`.
+    /// What moves data and is not seen by probes on `functions`, for people to read.
     pub blind: Vec<String>,
+}
+
+impl TlsLibrary {
+    /// What to attach: each inner function in place of those that it covers, and all others.
+    ///
+    /// The inner functions are probed by return probes. Where those are not safe, attach `functions` instead, and refuse
+    /// those of them whose exit is [`Exit::Return`].
+    pub fn cheapest(&self) -> impl Iterator<Item = &Function> {
+        let covered = |function: &&Function| self.inner.iter().any(|inner| inner.covers.contains(&function.name));
+        let inner = self.inner.iter().map(|inner| &inner.function);
+        inner.chain(self.functions.iter().filter(move |function| !covered(function)))
+    }
+
+    fn new(kind: LibraryKind, version: Option<String>) -> Self {
+        Self { kind, version, session: Session::Every, functions: vec![], inner: vec![], blind: vec![] }
+    }
+}
+
+/// Which calls of a library's functions are on a TLS session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Session {
+    /// Every one.
+    Every,
+    /// Those whose first argument points to an address within the library that exports this function, as it is loaded
+    /// in the process (from its first segment to the end of its last, what is not in the file included).
+    FirstWordWithin(&'static str),
 }
 
 /// What a function does to a session.
@@ -57,6 +101,8 @@ pub enum Role {
     Read,
     /// Moves plaintext from the application to the session.
     Write,
+    /// Sends what an earlier write put aside: writes inside this one, on its thread, have been seen before.
+    Flush,
     /// Ends the session: its address may be that of another one later.
     Free,
     /// Resets the session for another connection.

@@ -1,12 +1,14 @@
-//! OpenSSL as a shared library, or as an executable that exports it.
+//! OpenSSL and BoringSSL, as a shared library or linked into an executable.
 //!
 //! Since OpenSSL 1.1.1 `SSL_read` and `SSL_read_ex` are thin: both call `ssl_read_internal(ssl, buf, num, &count)`, as
 //! does the BIO that wraps a session (`BIO_f_ssl`); writing is alike (ssl/ssl_lib.c, ssl/bio_ssl.c). `SSL_peek` has an
-//! internal function of its own, and what it shows is read again later, so it is not data.
+//! internal function of its own, and what it shows is read again later, so it is not data. BoringSSL has neither the `_ex` functions nor such a function under both.
+
+use memchr::memmem;
 
 use super::{
     Function, Inner, LibraryKind, Role, TlsLibrary,
-    pair::{self, Surroundings, Wanted},
+    pair::{Surroundings, Wanted, choose_all, inner_call},
 };
 use crate::{
     arch::{Call, Flow, Prototype, calls_to},
@@ -31,65 +33,95 @@ const FUNCTIONS: &[Wanted] = &[
 
 const AROUND: Surroundings = Surroundings { listed: FUNCTIONS, harmless: |name| name.starts_with("ERR_") };
 
+/// Functions that only BoringSSL and its forks have.
+const BORINGSSL: &[&str] =
+    &["BORINGSSL_self_test", "SSL_CTX_set_grease_enabled", "SSL_early_callback_ctx_extension_get"];
+
 /// Reads of these are not data.
 const PEEKS: &[&str] = &["SSL_peek", "SSL_peek_ex"];
 
 pub(super) fn find(image: &Image<'_>) -> Option<TlsLibrary> {
-    image.export("SSL_read").and(image.export("SSL_write"))?;
-    let exported = |wanted: &Wanted| Some((*wanted, image.export(wanted.name)?));
-    let present: Vec<(Wanted, &Symbol)> = FUNCTIONS.iter().filter_map(exported).collect();
-    let mut blind = Vec::new();
-    let mut functions = Vec::new();
-    for (wanted, symbol) in &present {
-        match pair::choose(image, *wanted, symbol, &AROUND) {
-            Some(function) => functions.push(function),
-            None => blind.push(format!("{}: its symbol points outside of the code", wanted.name)),
-        }
+    let named = |wanted: &Wanted| Some((*wanted, image.function(wanted.name)?));
+    let present: Vec<(Wanted, Symbol<'_>)> = FUNCTIONS.iter().filter_map(named).collect();
+    let moves_data = |role| present.iter().any(|(wanted, _)| wanted.role == role);
+    if !(moves_data(Role::Read) && moves_data(Role::Write)) {
+        return unnamed(image);
     }
-    let mut inner = Vec::new();
+    let mut library = TlsLibrary::new(kind(image), version(image));
+    choose_all(image, FUNCTIONS, &AROUND, &mut library);
     for role in [Role::Read, Role::Write] {
         let group: Vec<_> = present.iter().copied().filter(|(wanted, _)| wanted.role == role).collect();
-        if let Some(found) = shared(image, &group, &functions) {
-            blind.extend(found.1);
-            inner.push(found.0);
+        if let Some((inner, blind)) = shared(image, &group, &library.functions) {
+            library.blind.extend(blind);
+            library.inner.push(inner);
         }
     }
-    Some(TlsLibrary { kind: LibraryKind::OpenSsl, version: version(image), functions, inner, blind })
+    Some(library)
+}
+
+/// Linked into the file without symbols: it is there, and nothing can be probed.
+fn unnamed(image: &Image<'_>) -> Option<TlsLibrary> {
+    let constants = image.section(".rodata")?;
+    let kind = if memmem::find(constants, b"ssl/ssl_lib.cc\0").is_some() {
+        LibraryKind::BoringSsl
+    } else {
+        memmem::find(constants, b"ssl/ssl_lib.c\0")?;
+        LibraryKind::OpenSsl
+    };
+    let mut library = TlsLibrary::new(kind, version(image));
+    library.blind.push("linked in, and its symbols are stripped: the debug file of this build is needed".to_owned());
+    Some(library)
+}
+
+fn kind(image: &Image<'_>) -> LibraryKind {
+    let own = |name: &str| BORINGSSL.contains(&name) || name.starts_with("_ZN4bssl");
+    let boring = image.functions().iter().any(|symbol| own(symbol.name));
+    if boring { LibraryKind::BoringSsl } else { LibraryKind::OpenSsl }
 }
 
 /// The internal function that all of one role call, and what else reaches it.
-fn shared(image: &Image<'_>, group: &[(Wanted, &Symbol)], functions: &[Function]) -> Option<(Inner, Option<String>)> {
+fn shared(
+    image: &Image<'_>,
+    group: &[(Wanted, Symbol<'_>)],
+    functions: &[Function],
+) -> Option<(Inner, Option<String>)> {
     let passes_on = |name: &str| {
         functions.iter().any(|function| function.name == name && matches!(function.exit, Exit::Through(_)))
     };
     let working = group.iter().filter(|(wanted, _)| !passes_on(wanted.name));
     let calls: Vec<Call> =
-        working.map(|(wanted, symbol)| pair::inner_call(image, *wanted, symbol)).collect::<Option<_>>()?;
+        working.map(|(wanted, symbol)| inner_call(image, *wanted, *symbol)).collect::<Option<_>>()?;
     let first = *calls.first()?;
     if calls.iter().any(|call| call.target != first.target || call.length != first.length) {
         return None;
     }
-    let callers = calls_to(image, first.target);
     let own = |name: &str| group.iter().any(|(wanted, _)| wanted.name == name);
-    let exported = |caller: &u64| image.export_around(*caller);
-    if callers.iter().filter_map(exported).any(|symbol| !own(&symbol.name)) || peeked(image, first.target) {
+    let callers: Vec<_> =
+        calls_to(image, first.target).into_iter().map(|caller| image.function_around(caller)).collect();
+    let other = |symbol: &Symbol<'_>| is_interface(symbol.name) && !own(symbol.name);
+    if callers.iter().flatten().any(other) || peeked(image, first.target) {
         return None;
     }
     let function = inner_function(image, group.first()?.0, first)?;
-    let unnamed = callers.iter().filter(|caller| exported(caller).is_none()).count();
-    let blind = (unnamed > 0).then(|| {
-        let covered = group.iter().map(|(wanted, _)| wanted.name).collect::<Vec<_>>().join(", ");
+    let covered: Vec<_> = group.iter().map(|(wanted, _)| wanted.name.to_owned()).collect();
+    let elsewhere = callers.iter().any(|symbol| symbol.is_none_or(|symbol| !own(symbol.name)));
+    let blind = elsewhere.then(|| {
+        let covered = covered.join(", ");
         format!("BIO_f_ssl: code that is not exported calls the function under {covered}; `inner` sees it")
     });
-    let covers = group.iter().map(|(wanted, _)| wanted.name.to_owned()).collect();
-    Some((Inner { function, covers }, blind))
+    Some((Inner { function, covers: covered }, blind))
+}
+
+/// Whether a function is one that applications call: those begin with the name of their type (`SSL_`, `BIO_`, …).
+fn is_interface(name: &str) -> bool {
+    name.starts_with(char::is_uppercase)
 }
 
 /// Whether a function that peeks reaches `target`, itself or by one function in between.
 fn peeked(image: &Image<'_>, target: u64) -> bool {
-    let peeks = PEEKS.iter().filter_map(|name| image.export(name));
+    let peeks = PEEKS.iter().filter_map(|name| image.function(name));
     peeks.into_iter().any(|symbol| {
-        let Some(flow) = Flow::decode(image, symbol.address, image.end_of(symbol)) else { return true };
+        let Some(flow) = Flow::decode(image, symbol.address, image.end_of(&symbol)) else { return true };
         let callees = flow.callees();
         let further = callees.iter().filter_map(|callee| Flow::decode(image, *callee, end_of_unnamed(image, *callee)));
         callees.contains(&target) || further.into_iter().any(|flow| flow.callees().contains(&target))
@@ -111,22 +143,23 @@ fn inner_function(image: &Image<'_>, named_after: Wanted, call: Call) -> Option<
     })
 }
 
-/// A function without a symbol ends at the next exported one at the latest.
+/// A function without a symbol ends at the next one that has one at the latest.
 fn end_of_unnamed(image: &Image<'_>, address: u64) -> u64 {
-    image.end_of(&Symbol { name: String::new(), address, size: 0 })
+    image.end_of(&Symbol { name: "", address, size: 0 })
 }
 
-/// From the "OpenSSL 1.1.1w  11 Sep 2023" that libssl 1.1 carries; libssl 3 states it nowhere, only libcrypto does.
+/// From the "OpenSSL 1.1.1w  11 Sep 2023" that libssl 1.1 and everything that libcrypto is linked into carry; the
+/// libssl of OpenSSL 3 states it nowhere. BoringSSL has no versions; what it says is "OpenSSL 1.1.1 (compatible; …".
 fn version(image: &Image<'_>) -> Option<String> {
     const MARK: &[u8] = b"OpenSSL ";
-    let constants = image.constants()?;
-    let starts = constants.windows(MARK.len()).enumerate().filter(|(_, window)| *window == MARK);
-    let versions = starts.filter_map(|(at, _)| {
+    let constants = image.section(".rodata")?;
+    let mut versions = memmem::find_iter(constants, MARK).filter_map(|at| {
         let text = constants.get(at + MARK.len()..)?;
         let end = text.iter().take(24).position(|byte| !byte.is_ascii_alphanumeric() && !b".-".contains(byte))?;
         let version = std::str::from_utf8(text.get(..end)?).ok()?;
-        let looks_so = version.starts_with(|first: char| first.is_ascii_digit()) && version.matches('.').count() >= 2;
-        looks_so.then(|| version.to_owned())
+        let numbered = version.starts_with(|first: char| first.is_ascii_digit()) && version.matches('.').count() >= 2;
+        let compatible = text.get(end..)?.starts_with(b" (compatible");
+        (numbered && !compatible).then(|| version.to_owned())
     });
-    versions.into_iter().next()
+    versions.next()
 }

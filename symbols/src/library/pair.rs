@@ -1,6 +1,6 @@
 //! The pair of enter and exit sites of a function: the cheapest that is proved to be right.
 
-use super::{Function, Role};
+use super::{Function, Role, TlsLibrary};
 use crate::{
     arch::{Call, Flow, Prototype},
     elf::{Image, Symbol},
@@ -24,23 +24,34 @@ pub(super) struct Surroundings {
 }
 
 impl Wanted {
-    fn moves_data(&self) -> bool {
-        matches!(self.role, Role::Read | Role::Write)
+    fn needs_exit(&self) -> bool {
+        matches!(self.role, Role::Read | Role::Write | Role::Flush)
+    }
+}
+
+/// Chooses the sites of all functions of a library that the image holds.
+pub(super) fn choose_all(image: &Image<'_>, wanted: &[Wanted], around: &Surroundings, library: &mut TlsLibrary) {
+    for wanted in wanted {
+        let Some(symbol) = image.function(wanted.name) else { continue };
+        match choose(image, *wanted, symbol, around) {
+            Some(function) => library.functions.push(function),
+            None => library.blind.push(format!("{}: its symbol points outside of the code", wanted.name)),
+        }
     }
 }
 
 /// Chooses the sites of one function; none when its code is not in the file.
-pub(super) fn choose(image: &Image<'_>, wanted: Wanted, symbol: &Symbol, around: &Surroundings) -> Option<Function> {
+fn choose(image: &Image<'_>, wanted: Wanted, symbol: Symbol<'_>, around: &Surroundings) -> Option<Function> {
     let symbol_offset = image.file_offset(symbol.address)?;
     let function = |arguments, enter, exit| {
         Some(Function { name: wanted.name.to_owned(), role: wanted.role, arguments, enter, exit, symbol_offset })
     };
-    let Some(flow) = Flow::decode(image, symbol.address, image.end_of(symbol)) else {
+    let Some(flow) = Flow::decode(image, symbol.address, image.end_of(&symbol)) else {
         return undecoded(image, wanted, symbol);
     };
     let (enter, arguments) = flow.enter(wanted.prototype);
     let enter = vec![flow.site(image, enter)?];
-    if !wanted.moves_data() {
+    if !wanted.needs_exit() {
         return function(arguments, enter, Exit::Unneeded);
     }
     if let Some(name) = covered_by(image, &flow, wanted, around) {
@@ -61,8 +72,8 @@ pub(super) fn choose(image: &Image<'_>, wanted: Wanted, symbol: &Symbol, around:
 }
 
 /// The one function that both `calls` and all others of its role end up in.
-pub(super) fn inner_call(image: &Image<'_>, wanted: Wanted, symbol: &Symbol) -> Option<Call> {
-    let flow = Flow::decode(image, symbol.address, image.end_of(symbol))?;
+pub(super) fn inner_call(image: &Image<'_>, wanted: Wanted, symbol: Symbol<'_>) -> Option<Call> {
+    let flow = Flow::decode(image, symbol.address, image.end_of(&symbol))?;
     match flow.inner_calls(wanted.prototype).as_slice() {
         [call] => Some(*call),
         _ => None,
@@ -74,10 +85,10 @@ fn sites_at(image: &Image<'_>, flow: &Flow, addresses: &[u64]) -> Option<Vec<Sit
 }
 
 /// The symbol for both: right whatever the code is.
-fn undecoded(image: &Image<'_>, wanted: Wanted, symbol: &Symbol) -> Option<Function> {
+fn undecoded(image: &Image<'_>, wanted: Wanted, symbol: Symbol<'_>) -> Option<Function> {
     let offset = image.file_offset(symbol.address)?;
     let site = Site { offset, instruction: String::new(), class: Class::Other };
-    let exit = if wanted.moves_data() { Exit::Return(site.clone()) } else { Exit::Unneeded };
+    let exit = if wanted.needs_exit() { Exit::Return(site.clone()) } else { Exit::Unneeded };
     let arguments = wanted.prototype.arguments_at_start();
     Some(Function {
         name: wanted.name.to_owned(),
@@ -92,13 +103,12 @@ fn undecoded(image: &Image<'_>, wanted: Wanted, symbol: &Symbol) -> Option<Funct
 /// The listed function that this one does nothing but go on to.
 fn covered_by(image: &Image<'_>, flow: &Flow, wanted: Wanted, around: &Surroundings) -> Option<String> {
     let (target, name) = flow.goes_on_to(wanted.prototype)?;
-    let same_role = |name: &str| around.listed.iter().any(|other| other.role == wanted.role && other.name == name);
-    let exported = || image.exports().iter().filter(|symbol| Some(symbol.address) == target);
-    let covering = match name {
-        Some(name) => image.export(name)?.name.clone(),
-        None => exported().find(|symbol| same_role(&symbol.name))?.name.clone(),
+    let direct = target.into_iter().flat_map(|target| image.names_at(target));
+    let covers = |name: &&str| {
+        let listed = around.listed.iter().any(|other| other.role == wanted.role && other.name == *name);
+        listed && *name != wanted.name && image.function(name).is_some()
     };
-    same_role(&covering).then_some(covering)
+    direct.chain(name).find(covers).map(str::to_owned)
 }
 
 type AroundCalls = (Arguments, Vec<u64>, Vec<u64>);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use iced_x86::{Code, FlowControl, Instruction};
 
-use super::{classify, decode, slot, stub};
+use super::{classify, decode, name_of, slot};
 use crate::{elf::Image, probe::Class};
 
 /// Functions of interest have some hundred instructions at most; larger ones are not analysed.
@@ -102,23 +102,25 @@ fn node(image: &Image<'_>, address: u64, own: std::ops::Range<u64>) -> Option<No
             if own.contains(&target) {
                 (Kind::Plain, vec![target])
             } else {
-                (Kind::Tail { target: Some(target), name: stub(image, target) }, vec![])
+                (Kind::Tail { target: Some(target), name: name_of(image, target) }, vec![])
             }
         }
         FlowControl::IndirectBranch => (Kind::Tail { target: None, name: slot(image, &instruction) }, vec![]),
         FlowControl::Call if instruction.code() == Code::Call_rel32_64 => {
             let target = instruction.near_branch_target();
-            call(Some(target), stub(image, target), next)
+            call(Some(target), name_of(image, target), next, own.end)
         }
-        FlowControl::IndirectCall => call(None, slot(image, &instruction), next),
+        FlowControl::IndirectCall => call(None, slot(image, &instruction), next, own.end),
         // ud2 and its like: the process ends.
         FlowControl::Exception => (Kind::Plain, vec![]),
+        FlowControl::Interrupt if instruction.code() == Code::Int3 => (Kind::Plain, vec![]),
         FlowControl::Call | FlowControl::Interrupt | FlowControl::XbeginXabortXend => return None,
     };
     Some(Node { instruction, class: classify(bytes), kind, successors })
 }
 
-fn call(target: Option<u64>, name: Option<String>, next: u64) -> (Kind, Vec<u64>) {
-    let ends = name.as_deref().is_some_and(|name| NEVER_RETURN.contains(&name));
+/// A call with which the function's code ends does not return either: there is nothing to return to.
+fn call(target: Option<u64>, name: Option<String>, next: u64, end: u64) -> (Kind, Vec<u64>) {
+    let ends = next == end || name.as_deref().is_some_and(|name| NEVER_RETURN.contains(&name));
     (Kind::Call { target, name }, if ends { vec![] } else { vec![next] })
 }

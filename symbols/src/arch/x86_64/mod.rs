@@ -4,15 +4,20 @@
 //! ([`values`]), and from both come the sites ([`sites`]).
 
 mod flow;
+mod linear;
 mod sites;
 mod values;
 
 pub(crate) use flow::Flow;
+pub(crate) use linear::go_sites;
 pub(crate) use sites::Call;
 
-use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Register as Machine};
+use iced_x86::{Code, Decoder, DecoderOptions, FastFormatter, Instruction, Register as Machine};
 
-use crate::{elf::Image, probe::Class};
+use crate::{
+    elf::Image,
+    probe::{Class, Site},
+};
 
 /// The longest instruction, in bytes (Intel SDM volume 2, 2.3.11).
 const MAX_LENGTH: usize = 15;
@@ -25,7 +30,20 @@ fn decode(image: &Image<'_>, address: u64) -> Option<Instruction> {
     (!instruction.is_invalid()).then_some(instruction)
 }
 
-/// Name of the library function behind a call or jump target, where that is a stub of the procedure linkage table.
+/// The site at an address of the image's code.
+fn site(image: &Image<'_>, address: u64) -> Option<Site> {
+    let instruction = decode(image, address)?;
+    let bytes = image.code_at(address)?.get(..instruction.len())?;
+    let mut text = String::new();
+    FastFormatter::new().format(&instruction, &mut text);
+    Some(Site { offset: image.file_offset(address)?, instruction: text, class: classify(bytes) })
+}
+
+/// Name of the function at a call or jump target: its own, or behind a stub of the procedure linkage table.
+fn name_of(image: &Image<'_>, target: u64) -> Option<String> {
+    image.names_at(target).next().map(str::to_owned).or_else(|| stub(image, target))
+}
+
 fn stub(image: &Image<'_>, target: u64) -> Option<String> {
     let mut instruction = decode(image, target)?;
     if instruction.code() == Code::Endbr64 {

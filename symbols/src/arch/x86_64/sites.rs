@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use iced_x86::{FastFormatter, InstructionInfoFactory, Register as Machine};
+use iced_x86::{InstructionInfoFactory, Register as Machine};
 
 use super::{
     flow::{Flow, Kind, Node},
+    site,
     values::{ARGUMENTS, State, Value, states, writes_memory, written},
 };
 use crate::{
@@ -99,7 +100,7 @@ impl Flow {
 
     /// Those of `sites` that a path from the start meets first; none if a path leaves the function without one.
     fn first_of(&self, sites: &BTreeSet<u64>) -> Option<BTreeSet<u64>> {
-        self.walk(self.start, |address, _| sites.contains(&address), |node| leaves(node))
+        self.walk(self.start, |address, _| sites.contains(&address), leaves)
     }
 
     /// Follows all paths from `from` until `stop`, and returns where it stopped; none if `bad` holds before that.
@@ -131,7 +132,7 @@ impl Flow {
     pub fn inner_calls(&self, prototype: Prototype) -> Vec<Call> {
         let states = states(self, &BTreeSet::new());
         let calls = self.nodes.iter().filter_map(|(address, node)| {
-            let Kind::Call { target: Some(target), name: None } = node.kind else { return None };
+            let Kind::Call { target: Some(target), .. } = node.kind else { return None };
             let state = states.get(address)?;
             let length = in_place(state, prototype).then(|| self.length_pointer(state, prototype, &states))??;
             Some(Call { address: *address, target, length })
@@ -205,10 +206,7 @@ impl Flow {
 
     /// The site at an address of the function.
     pub fn site(&self, image: &Image<'_>, address: u64) -> Option<Site> {
-        let node = self.nodes.get(&address)?;
-        let mut instruction = String::new();
-        FastFormatter::new().format(&node.instruction, &mut instruction);
-        Some(Site { offset: image.file_offset(address)?, instruction, class: node.class })
+        self.nodes.get(&address).and_then(|_| site(image, address))
     }
 }
 
