@@ -103,6 +103,11 @@ impl Reassembler {
         !self.held.is_empty()
     }
 
+    /// Bytes held ahead of their turn, with what it takes to hold them.
+    pub fn held(&self) -> usize {
+        self.held_bytes
+    }
+
     /// Position of the next byte in order, once known.
     pub fn next(&self) -> Option<u64> {
         self.next
@@ -148,6 +153,7 @@ impl Reassembler {
         let next = *self.next.get_or_insert(position);
         if next < position {
             self.miss(position - next, Cause::Lost, None, deliver);
+            self.release(deliver);
         }
     }
 
@@ -230,4 +236,28 @@ fn tail(segment: Segment<'_>, n: u64) -> Segment<'_> {
 fn conflicts(held: &Held, from: usize, again: &[u8], covered: usize) -> u64 {
     let first = held.bytes.get(from..).unwrap_or_default();
     first.iter().zip(again.iter().take(covered)).filter(|(a, b)| a != b).count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(position: u64, bytes: &[u8]) -> Segment<'_> {
+        Segment { position, bytes, length: bytes.len() as u64, span: Span::default() }
+    }
+
+    #[test]
+    fn what_is_held_right_behind_an_acknowledged_hole_is_released() {
+        let mut reassembler = Reassembler::new(Some(0), 1000);
+        let mut out = Vec::new();
+        reassembler.insert(segment(4, b"efgh"), &mut |_| {});
+        reassembler.flush_before(4, &mut |chunk| {
+            out.push(match chunk {
+                Chunk::Bytes { bytes, .. } => bytes.to_vec(),
+                Chunk::Missing { length, .. } => vec![b'?'; length as usize],
+            });
+        });
+        assert_eq!(out, [b"????", b"efgh"]);
+        assert_eq!((reassembler.is_waiting(), reassembler.held()), (false, 0));
+    }
 }
