@@ -298,6 +298,7 @@ impl Connection {
             return;
         }
         self.reassemble(direction, out, |reassembler, deliver| reassembler.flush(deliver));
+        self.stop_waiting(direction, out);
         let (Some(client), Stage::Speak { parser, .. }) = (self.client, &mut self.stage) else { return };
         let half = match direction {
             Direction::Read => &mut self.read,
@@ -314,10 +315,25 @@ impl Connection {
         half.forget_buffer();
     }
 
+    /// Lets a direction that has ended go on without what it waits for.
+    fn stop_waiting(&mut self, direction: Direction, out: &mut Vec<Exchange>) {
+        let (Some(client), Stage::Speak { parser, .. }) = (self.client, &mut self.stage) else { return };
+        let half = match direction {
+            Direction::Read => &mut self.read,
+            Direction::Write => &mut self.write,
+        };
+        if std::mem::take(&mut half.waits) {
+            parser.stop_waiting(side(client, direction));
+            self.speak(direction, &[], None, out);
+        }
+    }
+
     /// The connection is over.
     pub fn close(&mut self, at: Time, out: &mut Vec<Exchange>) {
-        self.end(Direction::Read, at, out);
-        self.end(Direction::Write, at, out);
+        // The client's last words first: an answer to them is then one.
+        let client = self.client.unwrap_or(Direction::Read);
+        self.end(client, at, out);
+        self.end(client.other(), at, out);
         if let Stage::Infer { .. } = self.stage {
             self.counters.unrecognised += self.buffered() as u64;
         }
@@ -379,6 +395,7 @@ impl Connection {
             }
             (Stage::Speak { .. }, Chunk::Missing { length, cause, span }) => {
                 self.missing(direction, length, cause, span, out);
+                self.wake(direction.other(), out);
             }
             (Stage::AwaitTls { .. } | Stage::Done, Chunk::Bytes { bytes, .. }) => {
                 self.counters.unrecognised += bytes.len() as u64;
@@ -735,6 +752,11 @@ impl Walk<'_> {
             Step::Need(total) => {
                 half.need = total.max(length + 1);
                 Advance::Stay
+            }
+            Step::Wait if length >= self.limits.buffered => {
+                self.lose_framing(half, "waits_too_long");
+                self.parser.gap(self.side, length as u64, Cause::Truncated, &mut self.output);
+                Advance::By(length)
             }
             Step::Wait => {
                 half.waits = true;

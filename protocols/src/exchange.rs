@@ -81,19 +81,22 @@ pub enum Reason {
     Unsolicited,
     /// The bytes broke a rule of the protocol.
     ParseError,
+    /// The connection ended inside the message.
+    Closed,
     /// HTTP/2 headers that refer to an HPACK table which was built before they could be seen.
     HpackUnknown,
 }
 
 impl Reason {
     /// Every reason, in the order in which they are printed.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Gap,
         Self::Truncated,
         Self::Midstream,
         Self::NoResponse,
         Self::Unsolicited,
         Self::ParseError,
+        Self::Closed,
         Self::HpackUnknown,
     ];
 
@@ -106,6 +109,7 @@ impl Reason {
             Self::NoResponse => "no_response",
             Self::Unsolicited => "unsolicited",
             Self::ParseError => "parse_error",
+            Self::Closed => "closed",
             Self::HpackUnknown => "hpack_unknown",
         }
     }

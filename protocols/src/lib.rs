@@ -15,6 +15,7 @@ mod connection;
 mod cursor;
 mod exchange;
 mod fifo;
+pub mod http;
 mod inference;
 mod limits;
 mod parser;

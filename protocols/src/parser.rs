@@ -189,6 +189,10 @@ pub trait Parser: Send + std::fmt::Debug {
     /// "Surely" means that a wrong answer would need bytes made to deceive: false recognition is worse than none.
     fn resync(&mut self, side: Side, bytes: &[u8], transfer_start: bool) -> Boundary;
 
+    /// `side` waits ([`Step::Wait`]) and has ended: what it waits for may never come. It is stepped once more, and what
+    /// it then does not consume is given to [`Self::end`].
+    fn stop_waiting(&mut self, _side: Side) {}
+
     /// `side` will send nothing more. `rest`: bytes that were never consumed.
     fn end(&mut self, side: Side, rest: &[u8], at: Time, out: &mut Output<'_>);
 

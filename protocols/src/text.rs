@@ -69,12 +69,38 @@ impl PartialEq<&str> for Text {
 
 impl Serialize for Text {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        TextRef::from(self.as_bytes()).serialize(serializer)
+    }
+}
+
+/// [`Text`] that stands in a message and need not be copied to be printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TextRef<'a>(pub(crate) Cow<'a, [u8]>);
+
+impl<'a> From<&'a [u8]> for TextRef<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self(Cow::Borrowed(bytes))
+    }
+}
+
+impl Serialize for TextRef<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if let Ok(text) = std::str::from_utf8(&self.0) {
             return serializer.serialize_str(text);
         }
         let mut map = serializer.serialize_map(Some(1))?;
         map.serialize_entry("base64", &base64::engine::general_purpose::STANDARD.encode(&self.0))?;
         map.end()
+    }
+}
+
+impl schemars::JsonSchema for TextRef<'_> {
+    fn schema_name() -> Cow<'static, str> {
+        Text::schema_name()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        Text::json_schema(generator)
     }
 }
 

@@ -1,0 +1,488 @@
+//! The parser: both directions of one connection.
+
+use super::chunked::{Found, Phase};
+use super::framing::{self, Asked, Framing};
+use super::head::{self, Head, RequestLine, StatusLine};
+use super::inference;
+use super::message::{Message, Request, Response};
+use super::pairing::{Order, Pending, Progress, Tracked, Wire};
+use super::switch;
+use crate::reassembly::Cause;
+use crate::{
+    Boundary, Context, Fifo, Input, Output, Parser, Reason, Reasons, Side, Skipped, Span, Step, Time, Violation,
+};
+
+/// Where one direction stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    /// Before a head, or in one; the search for its end stopped at `scanned`.
+    Head { scanned: usize },
+    /// In a body that the driver counts.
+    Counted,
+    /// In the framing of a chunked body.
+    Chunked(Phase),
+    /// In the data of a chunk that the driver counts.
+    Chunk,
+}
+
+const SWITCHING_PROTOCOLS: u16 = 101;
+
+const START: Flow = Flow::Head { scanned: 0 };
+
+/// HTTP/1 on one connection.
+#[derive(Debug)]
+pub(super) struct Conversation {
+    client: Flow,
+    server: Flow,
+    begun: [Option<Span>; 2],
+    /// Requests in order. A response that is being seen belongs to the first, a request to the last.
+    pending: Fifo<Pending>,
+    pending_limit: usize,
+    /// A request that is being seen and will not be paired.
+    lone_request: Option<Pending>,
+    /// A response that is being seen and will not be paired.
+    lone_response: Option<Pending>,
+    order: Order,
+    /// A request was sent before the response to an earlier one had ended.
+    pipelines: bool,
+    /// What a response without a request waits for will not come.
+    impatient: bool,
+    /// When the server's last byte so far passed.
+    server_last: Time,
+}
+
+impl Conversation {
+    pub(super) fn new(context: Context) -> Self {
+        let order =
+            if context.midstream { Order::Lost { why: Reason::Midstream.into(), at_rest: true } } else { Order::Known };
+        Self {
+            client: START,
+            server: START,
+            begun: [None; 2],
+            pending: Fifo::new(context.limits.pending),
+            pending_limit: context.limits.pending.max(1),
+            lone_request: None,
+            lone_response: None,
+            order,
+            pipelines: false,
+            impatient: false,
+            server_last: Time::default(),
+        }
+    }
+
+    fn flow(&mut self, side: Side) -> &mut Flow {
+        match side {
+            Side::Client => &mut self.client,
+            Side::Server => &mut self.server,
+        }
+    }
+
+    /// The exchange whose message `side` is sending now.
+    fn current(&mut self, side: Side) -> Option<&mut Pending> {
+        match side {
+            Side::Client => self.lone_request.as_mut().or(self.pending.back_mut()),
+            Side::Server => self.lone_response.as_mut().or(self.pending.front_mut()),
+        }
+    }
+
+    /// The message that `side` is sending now.
+    fn wire(&mut self, side: Side) -> Option<&mut Wire> {
+        let pending = self.current(side)?;
+        let wire = match side {
+            Side::Client => pending.request.as_mut().map(|request| &mut request.wire),
+            Side::Server => pending.response.as_mut().map(|response| &mut response.wire),
+        };
+        wire.filter(|wire| wire.progress == Progress::Open)
+    }
+
+    /// The transfer in which the head began that `side` has not sent to its end.
+    fn begun(&mut self, side: Side) -> &mut Option<Span> {
+        match side {
+            Side::Client => &mut self.begun[0],
+            Side::Server => &mut self.begun[1],
+        }
+    }
+
+    fn saw(&mut self, side: Side, last: Span) {
+        if side == Side::Server {
+            self.server_last = self.server_last.max(last.end);
+        }
+    }
+
+    fn head(&mut self, side: Side, input: Input<'_>, scanned: usize, out: &mut Output<'_>) -> Step {
+        let lead = inference::leading_line_ends(input.bytes);
+        let bytes = input.bytes.get(lead..).unwrap_or_default();
+        if bytes.is_empty() {
+            *self.flow(side) = START;
+            return Step::Consumed(lead);
+        }
+        let first = input.span(lead);
+        let waits = match side {
+            Side::Client => self.pending.back_mut().is_some_and(|last| last.may_switch()),
+            Side::Server => self.awaits_request(),
+        };
+        if waits {
+            return Step::Wait;
+        }
+        let Some(length) = head::end(bytes, scanned) else {
+            *self.flow(side) = Flow::Head { scanned: bytes.len().saturating_sub(2) };
+            self.begun(side).get_or_insert(first);
+            return Step::Need(input.bytes.len() + 1);
+        };
+        *self.flow(side) = START;
+        *self.begun(side) = None;
+        let head = bytes.get(..length).unwrap_or_default();
+        let consumed = lead + length;
+        let last = input.span(consumed.saturating_sub(1));
+        self.saw(side, last);
+        let wire = Wire::new(first, last, length);
+        match side {
+            Side::Client => self.request(head, wire, input.transfer_start, consumed, out),
+            Side::Server => self.response(head, wire, consumed, out),
+        }
+    }
+
+    fn request(
+        &mut self,
+        bytes: &[u8],
+        wire: Wire,
+        transfer_start: bool,
+        consumed: usize,
+        out: &mut Output<'_>,
+    ) -> Step {
+        let Some((line_bytes, next)) = head::line(bytes) else { return self.lose_client(Violation("request_line")) };
+        let line = match RequestLine::parse(line_bytes) {
+            Ok(line) => line,
+            Err(violation) => return self.lose_client(violation),
+        };
+        let (framing, head) = match Head::parse(bytes, next) {
+            Ok(head) => (framing::of_request(&head), head),
+            Err(violation) => (Err(violation), Head::line_only(line_bytes)),
+        };
+        self.begin_request(Tracked { payload: Message::new(line, head), wire }, transfer_start, out);
+        match framing {
+            Ok(framing) => self.body(Side::Client, framing, consumed, out),
+            Err(violation) => {
+                self.cut(Side::Client, Reason::ParseError, 0, out);
+                self.lose_client(violation)
+            }
+        }
+    }
+
+    fn begin_request(&mut self, request: Tracked<Request>, transfer_start: bool, out: &mut Output<'_>) {
+        let first = request.wire.first;
+        let pending = Pending { sequence: Some(out.next_sequence()), request: Some(request), ..Pending::default() };
+        // A client that waits for each response begins every request with a transfer of its own.
+        self.pipelines |= !transfer_start;
+        if let Order::Lost { why, at_rest } = self.order {
+            let idle = self.pending.is_empty() && self.lone_response.is_none() && self.server == START;
+            if self.pipelines || !at_rest || !idle || first.start < self.server_last {
+                self.order = Order::Lost { why, at_rest: false };
+                self.lone_request = Some(Pending { reasons: why, ..pending });
+                return;
+            }
+            self.order = Order::Known;
+        }
+        if self.pending.len() >= self.pending_limit {
+            self.give_up(Reason::NoResponse, 0, out);
+            self.lose_order(Reason::NoResponse);
+        }
+        let evicted = self.pending.push(pending);
+        debug_assert!(evicted.is_none(), "room was made");
+    }
+
+    fn response(&mut self, bytes: &[u8], wire: Wire, consumed: usize, out: &mut Output<'_>) -> Step {
+        let Some((line_bytes, next)) = head::line(bytes) else {
+            return self.lose_server(Violation("status_line"), out);
+        };
+        let line = match StatusLine::parse(line_bytes) {
+            Ok(line) => line,
+            Err(violation) => return self.lose_server(violation, out),
+        };
+        if (100..200).contains(&line.status) && line.status != SWITCHING_PROTOCOLS {
+            return Step::Consumed(consumed);
+        }
+        let parsed = Head::parse(bytes, next);
+        let pending = self.answers(wire.first);
+        let asked = pending.as_deref().map_or(Asked::Other, Pending::asked);
+        let (framing, head) = match parsed {
+            Ok(head) => (framing::of_response(&head, &line, asked), head),
+            Err(violation) => (Err(violation), Head::line_only(line_bytes)),
+        };
+        self.begin_response(Tracked { payload: Message::new(line, head), wire });
+        match framing {
+            Ok(framing) => self.body(Side::Server, framing, consumed, out),
+            Err(violation) => self.lose_server(violation, out),
+        }
+    }
+
+    /// The exchange that a response belongs to whose first byte passed in `first`.
+    fn answers(&mut self, first: Span) -> Option<&mut Pending> {
+        let pending = self.pending.front_mut().filter(|pending| pending.response.is_none())?;
+        // What was there before the request was asked does not answer it (a 408 on an idle connection, say).
+        let asked = pending.request.as_ref().map_or(Time::default(), |request| request.wire.first.start);
+        (asked <= first.end).then_some(pending)
+    }
+
+    fn begin_response(&mut self, response: Tracked<Response>) {
+        self.impatient = false;
+        if let Some(pending) = self.answers(response.wire.first) {
+            pending.response = Some(response);
+            return;
+        }
+        let mut reasons = Reasons::from(Reason::Unsolicited);
+        if let Order::Lost { why, .. } = self.order {
+            reasons.merge(why);
+        }
+        self.lone_response = Some(Pending { response: Some(response), reasons, ..Pending::default() });
+    }
+
+    /// Whether the request must be on its way: the two directions may be seen in the wrong order when two threads
+    /// serve them.
+    fn awaits_request(&self) -> bool {
+        let Order::Known = self.order else { return false };
+        !self.impatient && self.pending.front().is_none_or(|pending| pending.response.is_some())
+    }
+
+    fn body(&mut self, side: Side, framing: Framing, consumed: usize, out: &mut Output<'_>) -> Step {
+        match framing {
+            Framing::Length(0) => {
+                self.complete(side, out);
+                Step::Consumed(consumed)
+            }
+            Framing::Length(length) => {
+                *self.flow(side) = Flow::Counted;
+                Step::Skip { consumed, length }
+            }
+            Framing::Chunked => {
+                *self.flow(side) = Flow::Chunked(Phase::First);
+                Step::Consumed(consumed)
+            }
+            Framing::ToEnd => {
+                *self.flow(side) = Flow::Counted;
+                Step::SkipToEnd { consumed }
+            }
+            Framing::Switch => {
+                let response = self.current(Side::Server).and_then(|pending| pending.response.as_ref());
+                let handoff = switch::handoff(response.map(|response| &response.payload));
+                self.complete(side, out);
+                self.give_up(Reason::NoResponse, 0, out);
+                Step::Stop { consumed, handoff }
+            }
+        }
+    }
+
+    fn chunked(&mut self, side: Side, input: Input<'_>, mut phase: Phase, out: &mut Output<'_>) -> Step {
+        let mut found = phase.parse(input.bytes);
+        let (consumed, trailers) = match found {
+            Ok(Found::Need(total)) => {
+                *self.flow(side) = Flow::Chunked(phase);
+                return Step::Need(total);
+            }
+            Ok(Found::Chunk { consumed, .. } | Found::LastChunk { consumed }) => (consumed, None),
+            Ok(Found::End { consumed, ref mut trailers }) => (consumed, trailers.take()),
+            Err(violation) => return self.lose_body(side, violation, out),
+        };
+        let last = input.span(consumed.saturating_sub(1));
+        self.saw(side, last);
+        if let Some(wire) = self.wire(side) {
+            wire.bytes = wire.bytes.saturating_add(consumed as u64);
+            wire.last = Some(last);
+            wire.trailers = trailers;
+        }
+        match found {
+            Ok(Found::Chunk { length, .. }) => {
+                *self.flow(side) = Flow::Chunk;
+                return Step::Skip { consumed, length };
+            }
+            Ok(Found::LastChunk { .. }) => *self.flow(side) = Flow::Chunked(Phase::Trailers { scanned: 0 }),
+            _ => self.complete(side, out),
+        }
+        Step::Consumed(consumed)
+    }
+
+    /// The last byte of the message that `side` is sending has passed.
+    fn complete(&mut self, side: Side, out: &mut Output<'_>) {
+        *self.flow(side) = START;
+        let mut last = None;
+        if let Some(wire) = self.wire(side) {
+            wire.progress = Progress::Complete;
+            last = wire.last;
+        }
+        self.settle(side, out);
+        if side == Side::Client {
+            return;
+        }
+        if let Order::Lost { at_rest, .. } = &mut self.order {
+            *at_rest = true;
+        }
+        let next = self.pending.front().and_then(|pending| pending.request.as_ref());
+        if let (Some(last), Some(next)) = (last, next) {
+            self.pipelines |= next.wire.progress != Progress::Open && next.wire.first.end < last.start;
+        }
+    }
+
+    /// The end of the message that `side` is sending will not be seen.
+    fn cut(&mut self, side: Side, reason: Reason, missing: u64, out: &mut Output<'_>) {
+        *self.flow(side) = START;
+        let Some(wire) = self.wire(side) else { return };
+        wire.progress = Progress::Cut;
+        if let Some(pending) = self.current(side) {
+            pending.reasons.add(reason);
+            pending.missing = pending.missing.saturating_add(missing);
+        }
+        self.settle(side, out);
+    }
+
+    /// Hands out what is finished now that a message of `side` is.
+    fn settle(&mut self, side: Side, out: &mut Output<'_>) {
+        let lone = match side {
+            Side::Client => &mut self.lone_request,
+            Side::Server => &mut self.lone_response,
+        };
+        if let Some(pending) = lone.take() {
+            pending.emit(out);
+        } else if self.pending.front().is_some_and(Pending::is_settled)
+            && let Some(pending) = self.pending.pop()
+        {
+            pending.emit(out);
+        }
+    }
+
+    /// Which response answers which request is unknown from here on.
+    fn lose_order(&mut self, reason: Reason) {
+        let mut why = Reasons::from(reason);
+        if let Order::Lost { why: before, .. } = self.order {
+            why.merge(before);
+        }
+        self.order = Order::Lost { why, at_rest: false };
+    }
+
+    /// The client's framing is lost. Requests that were seen before keep their places.
+    fn lose_client(&mut self, violation: Violation) -> Step {
+        self.client = START;
+        self.lose_order(Reason::ParseError);
+        Step::Resync(violation)
+    }
+
+    /// The server's framing is lost, and with it the order of everything that was asked.
+    fn lose_server(&mut self, violation: Violation, out: &mut Output<'_>) -> Step {
+        self.server = START;
+        self.give_up(Reason::ParseError, 0, out);
+        self.lose_order(Reason::ParseError);
+        Step::Resync(violation)
+    }
+
+    fn lose_body(&mut self, side: Side, violation: Violation, out: &mut Output<'_>) -> Step {
+        match side {
+            Side::Client => {
+                self.cut(side, Reason::ParseError, 0, out);
+                self.lose_client(violation)
+            }
+            Side::Server => self.lose_server(violation, out),
+        }
+    }
+
+    /// Hands out everything that waits for a response or is in the middle of one. A request that is still being sent
+    /// goes on alone.
+    fn give_up(&mut self, reason: Reason, missing: u64, out: &mut Output<'_>) {
+        let mut missing = missing;
+        if let Some(mut pending) = self.lone_response.take() {
+            pending.missing = std::mem::take(&mut missing);
+            pending.emit_for(reason, out);
+        }
+        while let Some(mut pending) = self.pending.pop() {
+            pending.missing = pending.missing.saturating_add(std::mem::take(&mut missing));
+            if pending.request_progress() == Some(Progress::Open) {
+                pending.reasons.add(reason);
+                self.lone_request = Some(pending);
+            } else {
+                pending.emit_for(reason, out);
+            }
+        }
+    }
+
+    /// `side` ends in the middle of a head: what its first line says is known.
+    fn end_in_head(&mut self, side: Side, rest: &[u8], out: &mut Output<'_>) {
+        let bytes = rest.get(inference::leading_line_ends(rest)..).unwrap_or_default();
+        let (Some((line, _)), Some(first)) = (head::line(bytes), self.begun(side).take()) else { return };
+        let wire = Wire::new(first, first, bytes.len());
+        match side {
+            Side::Client => {
+                let Ok(parsed) = RequestLine::parse(line) else { return };
+                let payload = Message::new(parsed, Head::line_only(line));
+                self.begin_request(Tracked { payload, wire }, true, out);
+            }
+            Side::Server => {
+                let Ok(parsed) = StatusLine::parse(line) else { return };
+                self.begin_response(Tracked { payload: Message::new(parsed, Head::line_only(line)), wire });
+            }
+        }
+    }
+}
+
+impl Parser for Conversation {
+    fn step(&mut self, side: Side, input: Input<'_>, out: &mut Output<'_>) -> Step {
+        match *self.flow(side) {
+            Flow::Head { scanned } => self.head(side, input, scanned, out),
+            Flow::Chunked(phase) => self.chunked(side, input, phase, out),
+            // The driver does not step while it counts.
+            Flow::Counted | Flow::Chunk => self.lose_body(side, Violation("uncounted"), out),
+        }
+    }
+
+    fn skipped(&mut self, side: Side, skipped: Skipped, out: &mut Output<'_>) {
+        if let Some(span) = skipped.last {
+            self.saw(side, span);
+        }
+        if let Some(wire) = self.wire(side) {
+            wire.bytes = wire.bytes.saturating_add(skipped.length);
+            wire.body_bytes = wire.body_bytes.saturating_add(skipped.length);
+            wire.last = if skipped.length > 0 { skipped.last } else { wire.last };
+        }
+        if skipped.lost > 0
+            && let Some(pending) = self.current(side)
+        {
+            pending.reasons.add(Reason::Gap);
+            pending.missing = pending.missing.saturating_add(skipped.lost);
+        }
+        match self.flow(side) {
+            flow @ Flow::Chunk => *flow = Flow::Chunked(Phase::Next),
+            _ => self.complete(side, out),
+        }
+    }
+
+    fn gap(&mut self, side: Side, length: u64, cause: Cause, out: &mut Output<'_>) {
+        let (reason, missing) = match cause {
+            Cause::Lost => (Reason::Gap, length),
+            Cause::Truncated => (Reason::Truncated, 0),
+        };
+        match side {
+            Side::Client => self.cut(side, reason, missing, out),
+            Side::Server => self.give_up(reason, missing, out),
+        }
+        *self.flow(side) = START;
+        self.lose_order(reason);
+    }
+
+    fn resync(&mut self, side: Side, bytes: &[u8], transfer_start: bool) -> Boundary {
+        inference::boundary(side, bytes, transfer_start, self.pipelines)
+    }
+
+    fn stop_waiting(&mut self, _: Side) {
+        self.impatient = true;
+    }
+
+    fn end(&mut self, side: Side, rest: &[u8], _: Time, out: &mut Output<'_>) {
+        if let Flow::Head { .. } = self.flow(side) {
+            self.end_in_head(side, rest, out);
+        }
+        self.cut(side, Reason::Closed, 0, out);
+    }
+
+    fn close(&mut self, _: Time, out: &mut Output<'_>) {
+        self.cut(Side::Client, Reason::Closed, 0, out);
+        self.cut(Side::Server, Reason::Closed, 0, out);
+        self.give_up(Reason::NoResponse, 0, out);
+    }
+}

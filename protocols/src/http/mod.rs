@@ -1,0 +1,53 @@
+//! HTTP/1.0 and HTTP/1.1 (RFC 9112).
+//!
+//! Heads are parsed whole, bodies are only counted: their content is neither kept nor decoded.
+//!
+//! # Pairing
+//!
+//! The n-th response answers the n-th request. An interim response (1xx except 101) is not counted, and a response
+//! that passed before its request began is not paired with it. An exchange is handed out when both of its messages
+//! have ended.
+//!
+//! Order says nothing once messages may have passed unseen:
+//!
+//! - Bytes lost inside a body of known size, or inside a chunk, change nothing but that body's record.
+//! - Framing lost on the client's side (a gap or a violation): requests that were seen before keep their places, and
+//!   so does one whose body was hit. Nothing after them is paired.
+//! - Framing lost on the server's side: everything that waits for a response is handed out as incomplete, with the
+//!   part of a response that was seen.
+//! - Pairing resumes with the first request that begins a transfer, after the last byte of a response that was seen to
+//!   its end since, with no other request in between, and with nothing outstanding: for a client that sends one
+//!   request at a time, whatever passed unseen is over by then. A connection on which the client was seen to send a
+//!   request before the previous response had ended (pipelining) does not resume.
+//! - A connection that was joined in its middle begins in that state; there, its first request is paired.
+//!
+//! What is not paired is handed out alone: requests with the reason why order was lost, responses as unsolicited too.
+//!
+//! # Not decoded
+//!
+//! Bodies and their content codings; what follows an Upgrade or a CONNECT (see [`switch`]); HTTP/0.9.
+
+mod chunked;
+mod conversation;
+mod framing;
+mod head;
+mod inference;
+mod message;
+mod pairing;
+mod redaction;
+mod switch;
+#[cfg(test)]
+mod tests;
+
+use crate::{Registration, Transport};
+
+const NAME: &str = "http";
+
+/// HTTP/1.
+pub const REGISTRATION: Registration = Registration {
+    names: &[NAME],
+    carries: |transport| matches!(transport, Transport::Tcp | Transport::Unix),
+    infer: inference::infer,
+    parser: |context| Box::new(conversation::Conversation::new(context)),
+    schema: message::schema,
+};
