@@ -13,6 +13,7 @@
 
 mod connection;
 mod cursor;
+pub mod dns;
 mod exchange;
 mod fifo;
 pub mod http;

@@ -1,17 +1,16 @@
 //! What became of everything that a replay read.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use protocols::Reason;
 use protocols::reassembly::Tally;
 use serde::Serialize;
 
-/// Counts of a replay. Every packet is in exactly one of `delivered`, `duplicate` and `skipped`, fragments apart:
-/// those count once each, and their datagram is not counted again. Every byte of a transport payload that was on the
-/// wire is in exactly one of `delivered`, `truncated`, `duplicate`, `passed_over` and `rejected`; `lost` bytes were
-/// never seen.
+use crate::ledger::Records;
+
+/// Counts of a replay, which add up ([`Self::balances`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Ledger {
+pub struct ReplayLedger {
     /// Packets.
     pub packets: Packets,
     /// Bytes of transport payload.
@@ -22,8 +21,8 @@ pub struct Ledger {
     pub resyncs: u64,
     /// Times that the bytes broke a rule of the protocol.
     pub violations: u64,
-    /// Records by protocol and integrity: the reasons, joined with `+`, or "complete".
-    pub records: BTreeMap<&'static str, BTreeMap<String, u64>>,
+    /// Records, before any filter.
+    pub records: Records,
 }
 
 /// What became of the packets.
@@ -73,15 +72,49 @@ pub struct Connections {
     pub evicted: u64,
 }
 
-impl Ledger {
-    pub(super) fn skip(&mut self, skip: Skip) {
-        *self.packets.skipped.entry(skip.name()).or_default() += 1;
+impl ReplayLedger {
+    /// Whether everything is accounted for: packets.read + reassembled = delivered + duplicate + fragments + skipped
+    /// (of which fragments that came to nothing are among the fragments already), and bytes.seen = delivered +
+    /// truncated + duplicate + passed_over + rejected; lost bytes were never seen.
+    pub fn balances(&self) -> bool {
+        let Packets { read, delivered, fragments, reassembled, duplicate, skipped } = &self.packets;
+        let of_fragments = [Skip::FragmentIncomplete, Skip::FragmentOverlap].map(Skip::name);
+        let skipped: u64 = skipped.iter().filter(|(reason, _)| !of_fragments.contains(reason)).map(|(_, n)| n).sum();
+        let bytes = &self.bytes;
+        read + reassembled == delivered + duplicate + fragments + skipped
+            && bytes.seen == bytes.delivered + bytes.truncated + bytes.duplicate + bytes.passed_over + bytes.rejected
     }
 
-    pub(super) fn record(&mut self, exchange: &protocols::Exchange) {
-        let reasons: Vec<&str> = exchange.reasons.iter().map(Reason::name).collect();
-        let integrity = if reasons.is_empty() { "complete".to_owned() } else { reasons.join("+") };
-        *self.records.entry(exchange.protocol).or_default().entry(integrity).or_default() += 1;
+    fn rows(&self) -> Vec<(&'static str, String, u64)> {
+        let Self { packets, bytes, connections, resyncs, violations, records } = self;
+        let mut rows = vec![
+            ("packets", "read".to_owned(), packets.read),
+            ("packets", "delivered".to_owned(), packets.delivered),
+            ("packets", "fragments".to_owned(), packets.fragments),
+            ("packets", "reassembled".to_owned(), packets.reassembled),
+            ("packets", "duplicate".to_owned(), packets.duplicate),
+        ];
+        let mut add = |group, name: &str, value: &u64| rows.push((group, name.to_owned(), *value));
+        packets.skipped.iter().for_each(|(reason, count)| add("packets", &format!("skipped: {reason}"), count));
+        add("bytes", "seen", &bytes.seen);
+        add("bytes", "delivered", &bytes.delivered);
+        add("bytes", "truncated", &bytes.truncated);
+        add("bytes", "lost", &bytes.lost);
+        add("bytes", "duplicate", &bytes.duplicate);
+        add("bytes", "conflicting", &bytes.conflicting);
+        add("bytes", "passed over", &bytes.passed_over);
+        add("bytes", "rejected", &bytes.rejected);
+        add("connections", "opened", &connections.opened);
+        add("connections", "evicted", &connections.evicted);
+        add("parsing", "resyncs", resyncs);
+        add("parsing", "violations", violations);
+        records.by_protocol.iter().for_each(|(protocol, count)| add("records", protocol, count));
+        records.by_reason.iter().for_each(|(reason, count)| add("records", &format!("incomplete: {reason}"), count));
+        rows
+    }
+
+    pub(super) fn skip(&mut self, skip: Skip) {
+        *self.packets.skipped.entry(skip.name()).or_default() += 1;
     }
 
     pub(super) fn connection(&mut self, counters: protocols::Counters) {
@@ -93,6 +126,19 @@ impl Ledger {
         self.bytes.conflicting += conflicting;
         self.resyncs += counters.resyncs;
         self.violations += counters.violations;
+    }
+}
+
+/// The table that is printed at the end.
+impl fmt::Display for ReplayLedger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = self.rows();
+        let names = rows.iter().map(|(_, name, _)| name.len()).max().unwrap_or_default();
+        let values = rows.iter().map(|(_, _, value)| value.to_string().len()).max().unwrap_or_default();
+        for (group, name, value) in &rows {
+            writeln!(f, "{group:<11}  {name:<names$}  {value:>values$}")?;
+        }
+        writeln!(f, "{}", if self.balances() { "everything is accounted for" } else { "UNACCOUNTED: see above" })
     }
 }
 

@@ -25,6 +25,6 @@ mod udp;
 mod writer;
 
 pub use file::{FileError, Problem};
-pub use ledger::{Bytes, Connections, Ledger, Packets};
-pub use replay::{Input, Options, ReplayArgs, Replayed, Sink, replay};
+pub use ledger::{Bytes, Connections, Packets, ReplayLedger};
+pub use replay::{Input, Options, ReplayArgs, Replayed, replay};
 pub use writer::{Description, PcapngWriter};

@@ -11,7 +11,7 @@ use protocols::{Connection, Context, Direction, Exchange, Limits, Registration, 
 use super::annotation::{Annotation, Event};
 use super::file::{CaptureFile, FileError, Problem};
 use super::ip::{Datagram, Header, Network, Tcp};
-use super::ledger::{Ledger, Skip};
+use super::ledger::{ReplayLedger, Skip};
 use super::link;
 use super::packet::{Packet, Wire};
 use super::table::{Entry, Key, Kind, Table};
@@ -91,23 +91,22 @@ impl Input {
     }
 }
 
-/// Takes what a replay finds.
-pub trait Sink {
-    /// One exchange, in the order in which they became complete. An error ends the replay.
-    fn exchange(&mut self, exchange: Exchange, origin: Origin<'_>) -> io::Result<()>;
-}
-
 /// A replay that came to its end.
 #[derive(Debug)]
 pub struct Replayed {
     /// What became of everything that was read.
-    pub ledger: Ledger,
+    pub ledger: ReplayLedger,
     /// Files that could not be read to their end. What came before the error has been replayed.
     pub errors: Vec<FileError>,
 }
 
-/// Reads the files one after the other, as one capture. An error is the sink's.
-pub fn replay(options: &Options, inputs: impl IntoIterator<Item = Input>, sink: &mut dyn Sink) -> io::Result<Replayed> {
+/// Reads the files one after the other, as one capture, and gives `sink` each exchange when it is complete. An error
+/// of the sink ends the replay.
+pub fn replay<E>(
+    options: &Options,
+    inputs: impl IntoIterator<Item = Input>,
+    sink: impl FnMut(Exchange, Origin<'_>) -> Result<(), E>,
+) -> Result<Replayed, E> {
     let mut run = Run::new(options, sink);
     let mut errors = Vec::new();
     for input in inputs {
@@ -137,14 +136,14 @@ pub fn replay(options: &Options, inputs: impl IntoIterator<Item = Input>, sink: 
     }
 }
 
-struct Run<'a> {
+struct Run<'a, S, E> {
     options: &'a Options,
-    sink: &'a mut dyn Sink,
+    sink: S,
     /// The sink's error.
-    failed: Option<io::Error>,
+    failed: Option<E>,
     network: Network,
     table: Table,
-    ledger: Ledger,
+    ledger: ReplayLedger,
     /// Time of the last packet that had one.
     now: Time,
     exchanges: Vec<Exchange>,
@@ -158,15 +157,18 @@ struct Moment {
     unknown: bool,
 }
 
-impl<'a> Run<'a> {
-    fn new(options: &'a Options, sink: &'a mut dyn Sink) -> Self {
+impl<'a, S, E> Run<'a, S, E>
+where
+    S: FnMut(Exchange, Origin<'_>) -> Result<(), E>,
+{
+    fn new(options: &'a Options, sink: S) -> Self {
         Self {
             options,
             sink,
             failed: None,
             network: Network::default(),
             table: Table::default(),
-            ledger: Ledger::default(),
+            ledger: ReplayLedger::default(),
             now: Time(0),
             exchanges: Vec::new(),
         }
@@ -411,10 +413,10 @@ impl<'a> Run<'a> {
             if entry.untimed {
                 forget_times(&mut exchange);
             }
-            self.ledger.record(&exchange);
+            self.ledger.records.count(&exchange);
             if self.failed.is_none() {
                 let origin = Origin { process, connection: info, clock: &Clock::WALL };
-                self.failed = self.sink.exchange(exchange, origin).err();
+                self.failed = (self.sink)(exchange, origin).err();
             }
         }
         if described.role != Role::Unknown {

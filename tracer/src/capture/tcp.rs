@@ -6,7 +6,7 @@
 use protocols::{Connection, Direction, Exchange, Segment, Span, Time};
 
 use super::ip::Tcp;
-use super::ledger::Ledger;
+use super::ledger::ReplayLedger;
 use super::packet::Wire;
 
 /// Position of the first byte that is seen of a connection which was joined in its middle: what comes before it in
@@ -95,7 +95,7 @@ pub struct Arrival<'a> {
 pub struct Target<'a> {
     pub connection: &'a mut Connection,
     pub exchanges: &'a mut Vec<Exchange>,
-    pub ledger: &'a mut Ledger,
+    pub ledger: &'a mut ReplayLedger,
 }
 
 fn index(direction: Direction) -> usize {
