@@ -113,7 +113,9 @@ impl Stream {
         if own.initial == Some(header.sequence) {
             return Opening::Same;
         }
-        let answers = header.acknowledgment.is_some_and(|number| other.initial == Some(number.wrapping_sub(1)));
+        // With TCP Fast Open (RFC 7413) the answer also acknowledges data of the SYN.
+        let acknowledged = header.acknowledgment.and_then(|number| other.position(number));
+        let answers = other.initial.is_some() && acknowledged.is_some_and(|position| position <= other.highest());
         match (header.acknowledgment, own.initial, other.initial) {
             _ if self.closed || own.begun || own.end.is_some() => Opening::New,
             (None, None, Some(_)) if !other.begun => Opening::Simultaneous,
