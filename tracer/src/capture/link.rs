@@ -39,10 +39,13 @@ mod link_type {
     pub const PPP_HDLC: u32 = 50;
     pub const PPP_ETHER: u32 = 51;
     pub const RAW: u32 = 101;
+    /// Cisco HDLC (RFC 1547 section 4.3.1).
+    pub const C_HDLC: u32 = 104;
     pub const LOOP: u32 = 108;
     pub const LINUX_SLL: u32 = 113;
     pub const IPV4: u32 = 228;
     pub const IPV6: u32 = 229;
+    pub const NFLOG: u32 = 239;
     pub const LINUX_SLL2: u32 = 276;
 }
 
@@ -56,7 +59,9 @@ pub fn decode(link_type: u32, wire: Wire<'_>) -> Result<Frame<'_>, Skip> {
         link_type::NULL | link_type::LOOP => loopback(wire),
         link_type::LINUX_SLL => linux_cooked(wire, 14, 16),
         link_type::LINUX_SLL2 => linux_cooked(wire, 0, 20),
+        link_type::PPP_HDLC | link_type::C_HDLC if is_cisco_hdlc(wire) => ether_type(wire, 2),
         link_type::PPP | link_type::PPP_HDLC => ppp(wire),
+        link_type::NFLOG => nflog(wire),
         link_type::PPP_ETHER => pppoe(wire),
         other => Err(Skip::LinkType(other)),
     }
@@ -142,6 +147,38 @@ pub fn ppp(wire: Wire<'_>) -> Result<Frame<'_>, Skip> {
         PPP_IPV4 => Ok(Frame { ether_type: ETHER_TYPE_IPV4, payload }),
         PPP_IPV6 => Ok(Frame { ether_type: ETHER_TYPE_IPV6, payload }),
         _ => Err(Skip::NotIp),
+    }
+}
+
+/// Its addresses are those of unicast and multicast; PPP's is ff.
+fn is_cisco_hdlc(wire: Wire<'_>) -> bool {
+    matches!(wire.bytes.first(), Some(0x0f | 0x8f))
+}
+
+/// Netfilter's log: address family, version, resource, then attributes of which one is the packet. Lengths and types
+/// are in the byte order of the capturing machine; 1 as a length is too short to be one.
+fn nflog(wire: Wire<'_>) -> Result<Frame<'_>, Skip> {
+    const PAYLOAD: u16 = 9;
+    let family = Cursor::new(wire.bytes).u8().ok_or(Skip::CutOff)?;
+    let mut rest = wire.behind(4).ok_or(Skip::CutOff)?;
+    loop {
+        let [a, b, c, d] = Cursor::new(rest.bytes).array().ok_or(Skip::CutOff)?;
+        let (little, big) = (u16::from_le_bytes([a, b]), u16::from_be_bytes([a, b]));
+        let (length, kind) =
+            if little <= big { (little, u16::from_le_bytes([c, d])) } else { (big, u16::from_be_bytes([c, d])) };
+        let length = usize::from(length);
+        if length < 4 {
+            return Err(Skip::Malformed);
+        }
+        if kind == PAYLOAD {
+            let payload = rest.with_length(length).behind(4).ok_or(Skip::CutOff)?;
+            return match family {
+                2 => Ok(Frame { ether_type: ETHER_TYPE_IPV4, payload }),
+                10 => Ok(Frame { ether_type: ETHER_TYPE_IPV6, payload }),
+                _ => Err(Skip::NotIp),
+            };
+        }
+        rest = rest.behind(length.next_multiple_of(4)).ok_or(Skip::CutOff)?;
     }
 }
 
@@ -233,6 +270,29 @@ mod tests {
         let rest = [0, 0, 0, 0, 0, 7, 0, 1, 4, 6, 1, 2, 3, 4, 5, 6, 0, 0];
         case(276, &[&[0x86, 0xdd], &rest[..]].concat(), 0x86dd);
         case(276, &[&[0x81, 0x00], &rest[..], &[0, 5, 0x08, 0x00]].concat(), 0x0800);
+    }
+
+    #[test]
+    fn cisco_hdlc_under_both_numbers() {
+        for link_type in [50, 104] {
+            case(link_type, &[0x0f, 0, 0x08, 0x00], 0x0800);
+            case(link_type, &[0x8f, 0, 0x86, 0xdd], 0x86dd);
+        }
+        assert_eq!(decode(104, Wire::new(&[0xff, 3, 0, 0x21, 0x45], 40)), Err(Skip::LinkType(104)));
+    }
+
+    #[test]
+    fn nflog_finds_the_packet_among_attributes() {
+        let little = [2, 0, 0, 0, 5, 0, 10, 0, b'x', 0, 0, 0, 8 + 4 - 4 + 54, 0, 9, 0];
+        let big = [2, 0, 0, 0, 0, 5, 0, 10, b'x', 0, 0, 0, 0, 62, 0, 9];
+        for header in [little, big] {
+            let bytes = [&header[..], b"\x45payload"].concat();
+            let expected = Wire { bytes: b"\x45payload", length: 58 };
+            let frame = decode(239, Wire::new(&bytes, header.len() + 58));
+            assert_eq!(frame, Ok(Frame { ether_type: 0x0800, payload: expected }));
+        }
+        assert_eq!(decode(239, Wire::new(&[2, 0, 0, 0, 0, 0, 9, 0], 60)), Err(Skip::Malformed));
+        assert_eq!(decode(239, Wire::new(&[7, 0, 0, 0, 8, 0, 9, 0, 1, 1, 1, 1], 60)), Err(Skip::NotIp));
     }
 
     #[test]

@@ -1,1 +1,1 @@
-
+//! What is recorded comes back the same.
