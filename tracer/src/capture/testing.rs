@@ -153,7 +153,7 @@ pub struct Talk {
     pub now: u64,
     pub initial: [u32; 2],
     /// What each side has received, for its acknowledgments.
-    pub received: [u32; 2],
+    pub received: [u64; 2],
     pub ends: [String; 2],
 }
 
@@ -188,8 +188,8 @@ impl Talk {
         self.packets.push(captured(self.now, bytes));
     }
 
-    fn sequence(&self, side: usize, position: u32) -> u32 {
-        self.initial[side].wrapping_add(1).wrapping_add(position)
+    pub fn sequence(&self, side: usize, position: u64) -> u32 {
+        self.initial[side].wrapping_add(1).wrapping_add(position as u32)
     }
 
     fn acknowledgment(&self, side: usize) -> Flags {
@@ -197,11 +197,11 @@ impl Talk {
     }
 
     /// Sends bytes at a position, acknowledging what the side has received.
-    pub fn at(&mut self, side: usize, position: u32, payload: &[u8]) {
+    pub fn at(&mut self, side: usize, position: u64, payload: &[u8]) {
         let flags = self.acknowledgment(side);
         self.packet(side, self.sequence(side, position), flags, payload);
         let received = &mut self.received[1 - side];
-        *received = (*received).max(position + payload.len() as u32);
+        *received = (*received).max(position + payload.len() as u64);
     }
 
     /// Sends bytes behind everything that was sent before.
@@ -210,7 +210,7 @@ impl Talk {
     }
 
     /// Bytes pass without being captured.
-    pub fn lose(&mut self, side: usize, length: u32) {
+    pub fn lose(&mut self, side: usize, length: u64) {
         self.received[1 - side] += length;
     }
 
@@ -268,7 +268,7 @@ pub fn run_with(options: &Options, files: Vec<Vec<u8>>) -> Outcome {
     Outcome { records, replayed }
 }
 
-fn render(mut exchange: Exchange, origin: Origin<'_>) -> Value {
+pub fn render(mut exchange: Exchange, origin: Origin<'_>) -> Value {
     let reasons: Vec<_> = exchange.reasons.iter().map(Reason::name).collect();
     let record = Record::new(&mut exchange, origin, Redaction::On);
     let connection = record.connection();
