@@ -58,6 +58,8 @@ struct Sent {
 struct Flow {
     number: u32,
     sent: [Sent; 2],
+    /// The direction that ended first: its sender has the last word.
+    ended_first: Option<Direction>,
 }
 
 /// TCP flags of a packet.
@@ -163,6 +165,7 @@ impl<W: Write> PcapngWriter<W> {
         let Some(flow) = self.flows.get_mut(&description.connection.id) else { return Ok(()) };
         let acknowledgment = flow.sent[index(direction.other())].next;
         let sent = &mut flow.sent[index(direction)];
+        flow.ended_first.get_or_insert(direction);
         if std::mem::replace(&mut sent.ended, true) || description.connection.transport == Transport::Udp {
             return Ok(());
         }
@@ -177,15 +180,9 @@ impl<W: Write> PcapngWriter<W> {
             self.end(description, direction, at)?;
         }
         let flow = self.flows.get(&description.connection.id).copied().unwrap_or_default();
-        let [read, write] = flow.sent;
-        let made = Made {
-            direction: Direction::Read,
-            flags: ACK,
-            sequence: read.next,
-            acknowledgment: write.next,
-            bytes: &[],
-            length: 0,
-        };
+        let direction = flow.ended_first.unwrap_or(Direction::Read);
+        let [sequence, acknowledgment] = [direction, direction.other()].map(|side| flow.sent[index(side)].next);
+        let made = Made { direction, flags: ACK, sequence, acknowledgment, bytes: &[], length: 0 };
         if description.connection.transport != Transport::Udp {
             self.write(description, &made, Event::Close, at)?;
         }
@@ -205,7 +202,7 @@ impl<W: Write> PcapngWriter<W> {
             return true;
         }
         let begun = Sent { next: 1, ..Sent::default() };
-        self.flows.insert(id.clone(), Flow { number: self.next_number, sent: [begun; 2] });
+        self.flows.insert(id.clone(), Flow { number: self.next_number, sent: [begun; 2], ended_first: None });
         self.next_number = self.next_number.wrapping_add(1);
         false
     }
