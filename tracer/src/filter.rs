@@ -12,39 +12,44 @@ use wildmatch::WildMatch;
 
 use crate::record::{ConnectionInfo, Endpoint, Record, Role};
 
+/// Stands over the flags. (clap's `next_help_heading` would also catch the flags of who flattens them.)
+const HEADING: &str = "Filters (all must match; of several values of one, any)";
+
 /// Flags that select records.
 #[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Filters (all must match; of several values of one, any)")]
 pub struct FilterArgs {
     /// Only these methods, commands or query types: GET, HSET, SELECT, AAAA
+    #[arg(help_heading = HEADING)]
     #[arg(long = "method", visible_alias = "operation", value_name = "NAME", value_delimiter = ',')]
     pub methods: Vec<String>,
 
-    /// Only requests for what matches this pattern: URL path and query, key, statement, domain name. `*` stands for
+    /// Only requests for what matches this pattern: URL path, key, statement, domain name. `*` stands for
     /// anything, `?` for one character: '/api/*', '*.example.com'. May be given several times
-    #[arg(long = "path", visible_alias = "target", value_name = "GLOB")]
+    #[arg(help_heading = HEADING, long = "path", visible_alias = "target", value_name = "GLOB")]
     pub targets: Vec<String>,
 
     /// Only these response statuses: 404, 5xx, NXDOMAIN, an SQLSTATE; `error` for every failed one, `none` for
     /// requests that got no response
+    #[arg(help_heading = HEADING)]
     #[arg(long = "status", value_name = "STATUS", value_delimiter = ',', value_parser = StatusPattern::parse)]
     pub statuses: Vec<StatusPattern>,
 
     /// Only requests that took at least this long: 50ms, 1.5s, 200us. Where the latency is unknown (no response, bytes
     /// missing) the record is not shown
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(help_heading = HEADING, long, value_name = "TIME", value_parser = parse_duration)]
     pub min_latency: Option<Duration>,
 
     /// Only connections with this port at either end
-    #[arg(long = "port", value_name = "PORT", value_delimiter = ',')]
+    #[arg(help_heading = HEADING, long = "port", value_name = "PORT", value_delimiter = ',')]
     pub ports: Vec<u16>,
 
     /// Only these protocols
+    #[arg(help_heading = HEADING)]
     #[arg(long = "protocol", value_name = "NAME", value_delimiter = ',', value_parser = parse_protocol)]
     pub protocols: Vec<&'static str>,
 
     /// Only requests that the process answers (server) or sends (client)
-    #[arg(long, value_name = "ROLE")]
+    #[arg(help_heading = HEADING, long, value_name = "ROLE")]
     pub role: Option<Role>,
 }
 
@@ -188,17 +193,21 @@ fn parse_protocol(text: &str) -> Result<&'static str, FilterError> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
+    use clap::{CommandFactory as _, Parser};
     use protocols::{Exchange, Reason};
 
     use super::*;
     use crate::output::testing::{connection, exchange, get, origin, process, request, response};
     use crate::record::{Redaction, TupleSource};
 
+    /// Traces
     #[derive(Parser, Debug)]
     struct Cli {
         #[command(flatten)]
         filter: FilterArgs,
+        /// A flag of who flattens the filters.
+        #[arg(long)]
+        other: bool,
     }
 
     fn filter(flags: &[&str]) -> Filter {
@@ -220,6 +229,15 @@ mod tests {
 
     fn answered(status: &'static str) -> Exchange {
         exchange(request("GET", "/"), response(status, 412_345))
+    }
+
+    #[test]
+    fn the_filters_keep_to_their_own_part_of_the_help() {
+        let help = Cli::command().render_long_help().to_string();
+        assert!(help.starts_with("Traces\n"), "{help}");
+        let (others, filters) = help.split_once(HEADING).unwrap();
+        assert!(others.contains("--other") && !others.contains("--status"), "{help}");
+        assert!(filters.contains("--status") && !filters.contains("--other"), "{help}");
     }
 
     #[test]

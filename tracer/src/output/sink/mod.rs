@@ -134,8 +134,12 @@ impl Sink {
         if self.destination.buffered() >= WRITE_AT && !self.failing { self.flush() } else { Ok(()) }
     }
 
-    /// Prints the loss ledger, in formats that have a place for it.
+    /// Prints the loss ledger, in formats that have a place for it. Where there is no room it is left out: its
+    /// counters are totals, so the next one says all that this one would.
     pub fn ledger(&mut self, ledger: &Ledger, now: WallTime) -> Result<(), SinkError> {
+        if self.destination.buffered() >= DROP_AT {
+            return Ok(());
+        }
         self.append("stats", |format, out| format.ledger(ledger, now, out))
     }
 

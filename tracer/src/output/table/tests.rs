@@ -164,6 +164,21 @@ fn the_header_comes_again_every_screen() {
     assert_eq!(count(Some(0)), 25);
 }
 
+#[test]
+fn a_resized_terminal_gets_a_new_header_and_its_columns() {
+    let (process, connection) = (process(), connection());
+    let mut table = Table::new(TableOptions::default());
+    let mut out = Vec::new();
+    for width in [80, 160] {
+        table.resize(width);
+        let mut exchange = get();
+        let record = Record::new(&mut exchange, origin(&process, &connection), Redaction::On);
+        table.record(&record, &mut out).unwrap();
+    }
+    let expected = at(80, vec![usual(get())]) + &at(160, vec![usual(get())]);
+    assert_eq!(String::from_utf8(out).unwrap(), expected);
+}
+
 /// Everything that the wire or another process chooses, in every cell that shows it.
 #[test]
 fn nothing_from_the_wire_reaches_the_terminal_unescaped() {
