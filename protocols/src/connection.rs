@@ -250,6 +250,9 @@ impl Connection {
     }
 
     /// Takes bytes of a stream. Bytes of [`Layer::Socket`] are ignored from the first of [`Layer::Tls`] on.
+    ///
+    /// The first segment of a direction is taken for its start. Where the start is known before any byte is seen, an
+    /// empty segment at its position says so: then the loss of the first bytes shows.
     pub fn data(&mut self, layer: Layer, direction: Direction, segment: Segment<'_>, out: &mut Vec<Exchange>) {
         if layer == Layer::Tls && self.layer == Layer::Socket {
             self.begin_tls(out);
@@ -386,6 +389,7 @@ impl Connection {
                 let half = self.half_mut(direction);
                 let unseen = half.buffer.len() as u64 + length;
                 half.forget_buffer();
+                half.mode = Mode::Resync;
                 self.context.midstream = true;
                 self.counters.unrecognised += unseen;
             }
@@ -433,7 +437,9 @@ impl Connection {
             let known = infer_half(registration, self.half(direction), self.context.transport);
             let midstream = self.context.midstream;
             let half = self.half_mut(direction);
-            let certain = if half.buffer.is_empty() { !midstream } else { known != Inference::No };
+            // Behind a gap the parser says where a message begins, although the bytes may look like one.
+            let gapped = matches!(half.mode, Mode::Resync);
+            let certain = !gapped && if half.buffer.is_empty() { !midstream } else { known != Inference::No };
             half.mode = if certain { Mode::Parse } else { Mode::Resync };
         }
         self.stage = Stage::Speak { name: registration.name(), parser: (registration.parser)(self.context) };

@@ -38,3 +38,8 @@ pub use reassembly::Segment;
 pub use registry::Registration;
 pub use text::Text;
 pub use time::{Span, Time};
+
+/// The example in the guide stays true.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/adding-a-protocol.md")]
+struct AddingAProtocol;

@@ -35,8 +35,15 @@ fn direction(side: Side) -> Direction {
 impl Conversation {
     /// Nothing said yet; `registration` is the only protocol that may be recognised.
     pub fn new(registration: &'static Registration, context: Context) -> Self {
-        let connection = Connection::new(Arc::from([registration]), context, Some(Direction::Read));
-        Self { connection, positions: [0; 2], now: Time(0), exchanges: Vec::new() }
+        let mut connection = Connection::new(Arc::from([registration]), context, Some(Direction::Read));
+        let mut exchanges = Vec::new();
+        if !context.midstream {
+            // Where the streams begin: the loss of their first bytes shows.
+            let start = Segment { position: 0, bytes: &[], length: 0, span: Span::default() };
+            connection.data(Layer::Socket, Direction::Read, start, &mut exchanges);
+            connection.data(Layer::Socket, Direction::Write, start, &mut exchanges);
+        }
+        Self { connection, positions: [0; 2], now: Time(0), exchanges }
     }
 
     /// One transfer 1 ms after the last.
@@ -164,7 +171,9 @@ fn run_cut(registration: &'static Registration, script: &Script<'_>, cut: impl F
 }
 
 /// Punches every hole of each of `sizes` at every position of every transfer, once as lost bytes and once as bytes
-/// that the capture limit cut off, and gives each run's records to `check` with a description of the hole.
+/// that the capture limit cut off, and gives each run's records to `check` with a description of the hole. A hole at
+/// the end of a transfer shows only when the next transfer comes: it is given up then, and once more not before the
+/// connection ends.
 pub fn with_holes(
     registration: &'static Registration,
     script: &Script<'_>,
@@ -174,14 +183,24 @@ pub fn with_holes(
     for (index, (_, bytes)) in script.iter().enumerate() {
         for &size in sizes {
             for at in 0..bytes.len() {
-                for lost in [true, false] {
-                    let hole = at..(at + size).min(bytes.len());
-                    let records = run_hole(registration, script, index, hole.clone(), lost);
-                    check(&format!("transfer {index}, hole {hole:?}, lost {lost}"), records);
+                let hole = at..(at + size).min(bytes.len());
+                for loss in [Loss::Lost, Loss::LostAndMissedLate, Loss::Truncated] {
+                    if loss == Loss::LostAndMissedLate && hole.end < bytes.len() {
+                        continue;
+                    }
+                    let records = run_hole(registration, script, index, hole.clone(), loss);
+                    check(&format!("transfer {index}, hole {hole:?}, {loss:?}"), records);
                 }
             }
         }
     }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loss {
+    Lost,
+    LostAndMissedLate,
+    Truncated,
 }
 
 fn run_hole(
@@ -189,17 +208,20 @@ fn run_hole(
     script: &Script<'_>,
     index: usize,
     hole: std::ops::Range<usize>,
-    lost: bool,
+    loss: Loss,
 ) -> Vec<Value> {
     let mut conversation = Conversation::new(registration, context(Transport::Tcp, false));
     for (i, (side, bytes)) in script.iter().enumerate() {
         conversation.now.0 += 1_000_000;
         if i != index {
             conversation.say_part(*side, bytes, bytes.len() as u64);
+            if loss != Loss::LostAndMissedLate {
+                conversation.connection.flush(&mut conversation.exchanges);
+            }
             continue;
         }
         let missing = hole.len() as u64;
-        if lost {
+        if loss != Loss::Truncated {
             if hole.start > 0 {
                 conversation.say_part(*side, &bytes[..hole.start], hole.start as u64);
             }

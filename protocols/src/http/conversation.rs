@@ -23,6 +23,13 @@ enum Flow {
     Chunked(Phase),
     /// In the data of a chunk that the driver counts.
     Chunk,
+    /// Behind a head that does not say how the message goes on.
+    Lost(Violation),
+    /// Behind the head of a request that asked for 100 (Continue) before it sends its body: after another answer it
+    /// may go on without one (RFC 9110, section 10.1.1).
+    Expecting(Framing),
+    /// Behind the head of a response whose request was not seen: if that was HEAD, there is no body.
+    Doubtful(Framing),
 }
 
 const SWITCHING_PROTOCOLS: u16 = 101;
@@ -125,6 +132,9 @@ impl Conversation {
             return Step::Wait;
         }
         let Some(length) = head::end(bytes, scanned) else {
+            if inference::judge(side, bytes) == Some(false) {
+                return self.lose(side, Violation("start_line"), out);
+            }
             *self.flow(side) = Flow::Head { scanned: bytes.len().saturating_sub(2) };
             self.begun(side).get_or_insert(first);
             return Step::Need(input.bytes.len() + 1);
@@ -150,22 +160,26 @@ impl Conversation {
         consumed: usize,
         out: &mut Output<'_>,
     ) -> Step {
-        let Some((line_bytes, next)) = head::line(bytes) else { return self.lose_client(Violation("request_line")) };
+        let Some((line_bytes, next)) = head::line(bytes) else {
+            return self.lose(Side::Client, Violation("request_line"), out);
+        };
         let line = match RequestLine::parse(line_bytes) {
             Ok(line) => line,
-            Err(violation) => return self.lose_client(violation),
+            Err(violation) => return self.lose(Side::Client, violation, out),
         };
         let (framing, head) = match Head::parse(bytes, next) {
             Ok(head) => (framing::of_request(&head), head),
             Err(violation) => (Err(violation), Head::line_only(line_bytes)),
         };
+        let expects = head.values("expect").any(|value| value.eq_ignore_ascii_case(b"100-continue"));
         self.begin_request(Tracked { payload: Message::new(line, head), wire }, transfer_start, out);
         match framing {
-            Ok(framing) => self.body(Side::Client, framing, consumed, out),
-            Err(violation) => {
-                self.cut(Side::Client, Reason::ParseError, 0, out);
-                self.lose_client(violation)
+            Ok(framing @ (Framing::Length(1..) | Framing::Chunked)) if expects => {
+                self.client = Flow::Expecting(framing);
+                Step::Consumed(consumed)
             }
+            Ok(framing) => self.body(Side::Client, framing, consumed, out),
+            Err(violation) => self.lose_behind(Side::Client, violation, consumed, out),
         }
     }
 
@@ -174,6 +188,16 @@ impl Conversation {
         let pending = Pending { sequence: Some(out.next_sequence()), request: Some(request), ..Pending::default() };
         // A client that waits for each response begins every request with a transfer of its own.
         self.pipelines |= !transfer_start;
+        if self.pending.len() >= self.pending_limit {
+            self.pipelines = true;
+            self.give_up(Reason::NoResponse, 0, out);
+            self.lose_order(Reason::NoResponse);
+        }
+        if let (Order::Lost { .. }, Flow::Doubtful(_)) = (self.order, self.server)
+            && self.server_last <= first.start
+        {
+            self.end_in_doubt(out);
+        }
         if let Order::Lost { why, at_rest } = self.order {
             let idle = self.pending.is_empty() && self.lone_response.is_none() && self.server == START;
             if self.pipelines || !at_rest || !idle || first.start < self.server_last {
@@ -183,21 +207,17 @@ impl Conversation {
             }
             self.order = Order::Known;
         }
-        if self.pending.len() >= self.pending_limit {
-            self.give_up(Reason::NoResponse, 0, out);
-            self.lose_order(Reason::NoResponse);
-        }
         let evicted = self.pending.push(pending);
         debug_assert!(evicted.is_none(), "room was made");
     }
 
     fn response(&mut self, bytes: &[u8], wire: Wire, consumed: usize, out: &mut Output<'_>) -> Step {
         let Some((line_bytes, next)) = head::line(bytes) else {
-            return self.lose_server(Violation("status_line"), out);
+            return self.lose(Side::Server, Violation("status_line"), out);
         };
         let line = match StatusLine::parse(line_bytes) {
             Ok(line) => line,
-            Err(violation) => return self.lose_server(violation, out),
+            Err(violation) => return self.lose(Side::Server, violation, out),
         };
         if (100..200).contains(&line.status) && line.status != SWITCHING_PROTOCOLS {
             return Step::Consumed(consumed);
@@ -211,8 +231,57 @@ impl Conversation {
         };
         self.begin_response(Tracked { payload: Message::new(line, head), wire });
         match framing {
+            Ok(framing @ (Framing::Length(1..) | Framing::Chunked | Framing::ToEnd))
+                if self.lone_response.is_some() =>
+            {
+                self.server = Flow::Doubtful(framing);
+                Step::Consumed(consumed)
+            }
             Ok(framing) => self.body(Side::Server, framing, consumed, out),
-            Err(violation) => self.lose_server(violation, out),
+            Err(violation) => self.lose_behind(Side::Server, violation, consumed, out),
+        }
+    }
+
+    /// A body, or the next message's head? A transfer that begins like a head is one.
+    fn resolve_doubt(&mut self, side: Side, input: Input<'_>, framing: Framing, out: &mut Output<'_>) -> Step {
+        match inference::boundary(side, input.bytes, input.transfer_start, false) {
+            Boundary::At(_) => {
+                match side {
+                    Side::Client => self.complete(Side::Client, out),
+                    Side::Server => self.end_in_doubt(out),
+                }
+                self.head(side, input, 0, out)
+            }
+            Boundary::None { discard: 0 } => Step::Need(input.bytes.len() + 1),
+            Boundary::None { .. } => self.begin_body(side, input, framing, out),
+        }
+    }
+
+    fn begin_body(&mut self, side: Side, input: Input<'_>, framing: Framing, out: &mut Output<'_>) -> Step {
+        match framing {
+            Framing::Chunked => self.chunked(side, input, Phase::First, out),
+            framing => self.body(side, framing, 0, out),
+        }
+    }
+
+    /// Whether the request that is being sent has its final answer already.
+    fn is_answered(&self) -> bool {
+        self.lone_request.is_none() && self.pending.front().is_some_and(|pending| pending.response.is_some())
+    }
+
+    /// The response in doubt had no body, or none that was seen.
+    fn end_in_doubt(&mut self, out: &mut Output<'_>) {
+        self.server = START;
+        if let Some(wire) = self.wire(Side::Server) {
+            wire.progress = Progress::Cut;
+        }
+        self.settle(Side::Server, out);
+        self.come_to_rest();
+    }
+
+    fn come_to_rest(&mut self) {
+        if let Order::Lost { at_rest, .. } = &mut self.order {
+            *at_rest = true;
         }
     }
 
@@ -281,7 +350,7 @@ impl Conversation {
             }
             Ok(Found::Chunk { consumed, .. } | Found::LastChunk { consumed }) => (consumed, None),
             Ok(Found::End { consumed, ref mut trailers }) => (consumed, trailers.take()),
-            Err(violation) => return self.lose_body(side, violation, out),
+            Err(violation) => return self.lose(side, violation, out),
         };
         let last = input.span(consumed.saturating_sub(1));
         self.saw(side, last);
@@ -313,9 +382,7 @@ impl Conversation {
         if side == Side::Client {
             return;
         }
-        if let Order::Lost { at_rest, .. } = &mut self.order {
-            *at_rest = true;
-        }
+        self.come_to_rest();
         let next = self.pending.front().and_then(|pending| pending.request.as_ref());
         if let (Some(last), Some(next)) = (last, next) {
             self.pipelines |= next.wire.progress != Progress::Open && next.wire.first.end < last.start;
@@ -332,6 +399,16 @@ impl Conversation {
             pending.missing = pending.missing.saturating_add(missing);
         }
         self.settle(side, out);
+    }
+
+    /// `side` sends nothing more.
+    fn end_message(&mut self, side: Side, out: &mut Output<'_>) {
+        let unsent = matches!(self.flow(side), Flow::Expecting(_));
+        if unsent && self.is_answered() {
+            self.complete(side, out);
+        } else {
+            self.cut(side, Reason::Closed, 0, out);
+        }
     }
 
     /// Hands out what is finished now that a message of `side` is.
@@ -358,28 +435,36 @@ impl Conversation {
         self.order = Order::Lost { why, at_rest: false };
     }
 
-    /// The client's framing is lost. Requests that were seen before keep their places.
-    fn lose_client(&mut self, violation: Violation) -> Step {
-        self.client = START;
-        self.lose_order(Reason::ParseError);
-        Step::Resync(violation)
-    }
-
-    /// The server's framing is lost, and with it the order of everything that was asked.
-    fn lose_server(&mut self, violation: Violation, out: &mut Output<'_>) -> Step {
-        self.server = START;
-        self.give_up(Reason::ParseError, 0, out);
-        self.lose_order(Reason::ParseError);
-        Step::Resync(violation)
-    }
-
-    fn lose_body(&mut self, side: Side, violation: Violation, out: &mut Output<'_>) -> Step {
+    /// The framing of `side` is lost. A request keeps its place, as those before it do; a lost response takes the order
+    /// of everything that was asked with it.
+    fn lose(&mut self, side: Side, violation: Violation, out: &mut Output<'_>) -> Step {
         match side {
-            Side::Client => {
-                self.cut(side, Reason::ParseError, 0, out);
-                self.lose_client(violation)
+            Side::Client => self.cut(side, Reason::ParseError, 0, out),
+            Side::Server => self.give_up(Reason::ParseError, 0, out),
+        }
+        *self.flow(side) = START;
+        self.lose_order(Reason::ParseError);
+        Step::Resync(violation)
+    }
+
+    /// Like [`Self::lose`], behind a head whose end is known: what follows may yet be a message.
+    fn lose_behind(&mut self, side: Side, violation: Violation, consumed: usize, out: &mut Output<'_>) -> Step {
+        self.lose(side, violation, out);
+        *self.flow(side) = Flow::Lost(violation);
+        Step::Consumed(consumed)
+    }
+
+    fn go_on(&mut self, side: Side, input: Input<'_>, violation: Violation, out: &mut Output<'_>) -> Step {
+        match self.resync(side, input.bytes, input.transfer_start) {
+            Boundary::At(0) => {
+                *self.flow(side) = START;
+                self.head(side, input, 0, out)
             }
-            Side::Server => self.lose_server(violation, out),
+            Boundary::None { discard: 0 } => Step::Need(input.bytes.len() + 1),
+            _ => {
+                *self.flow(side) = START;
+                Step::Resync(violation)
+            }
         }
     }
 
@@ -423,11 +508,16 @@ impl Conversation {
 
 impl Parser for Conversation {
     fn step(&mut self, side: Side, input: Input<'_>, out: &mut Output<'_>) -> Step {
-        match *self.flow(side) {
+        let flow = *self.flow(side);
+        match flow {
             Flow::Head { scanned } => self.head(side, input, scanned, out),
             Flow::Chunked(phase) => self.chunked(side, input, phase, out),
+            Flow::Doubtful(framing) => self.resolve_doubt(side, input, framing, out),
+            Flow::Expecting(framing) if self.is_answered() => self.resolve_doubt(side, input, framing, out),
+            Flow::Expecting(framing) => self.begin_body(side, input, framing, out),
+            Flow::Lost(violation) => self.go_on(side, input, violation, out),
             // The driver does not step while it counts.
-            Flow::Counted | Flow::Chunk => self.lose_body(side, Violation("uncounted"), out),
+            Flow::Counted | Flow::Chunk => self.lose(side, Violation("uncounted"), out),
         }
     }
 
@@ -477,12 +567,12 @@ impl Parser for Conversation {
         if let Flow::Head { .. } = self.flow(side) {
             self.end_in_head(side, rest, out);
         }
-        self.cut(side, Reason::Closed, 0, out);
+        self.end_message(side, out);
     }
 
     fn close(&mut self, _: Time, out: &mut Output<'_>) {
-        self.cut(Side::Client, Reason::Closed, 0, out);
-        self.cut(Side::Server, Reason::Closed, 0, out);
+        self.end_message(Side::Client, out);
+        self.end_message(Side::Server, out);
         self.give_up(Reason::NoResponse, 0, out);
     }
 }

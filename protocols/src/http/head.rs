@@ -8,6 +8,9 @@ const USUAL_FIELDS: usize = 64;
 /// Header fields of one head; more than any common server accepts.
 const MAX_FIELDS: usize = 1024;
 
+/// Longest method that is taken for one.
+pub(super) const MAX_METHOD: usize = 32;
+
 /// A piece of a head, by position. Heads are bounded by the driver's buffer, far below 4 GiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Piece {
@@ -151,7 +154,7 @@ pub(super) struct RequestLine {
 impl RequestLine {
     pub(super) fn parse(line: &[u8]) -> Result<Self, Violation> {
         let method = line.split(|&byte| byte == b' ').next().unwrap_or_default();
-        if !is_token(method) {
+        if !is_token(method) || method.len() > MAX_METHOD {
             return Err(Violation("method"));
         }
         let rest = line.get(method.len() + 1..).unwrap_or_default();
@@ -177,7 +180,6 @@ impl StatusLine {
     pub(super) fn parse(line: &[u8]) -> Result<Self, Violation> {
         let minor = line.get(..8).and_then(version_minor).ok_or(Violation("version"))?;
         let rest = line.get(8..).and_then(|rest| rest.strip_prefix(b" ")).ok_or(Violation("status_line"))?;
-        let rest = rest.trim_ascii_start();
         let status = match rest {
             [a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', ..] => {
                 u16::from(a - b'0') * 100 + u16::from(b - b'0') * 10 + u16::from(c - b'0')

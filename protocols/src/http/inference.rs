@@ -3,31 +3,51 @@
 use super::head::{self, Head, RequestLine, StatusLine};
 use crate::{Boundary, Inference, Sender, Side, Transport};
 
-/// The registered methods that are in common use (RFC 9110, section 9; RFC 5789; RFC 4918).
+/// The IANA's registry of methods (RFC 9110, section 16.1.1), without PRI, which opens HTTP/2, and with two more that
+/// are in use. Anything else is recognised by its whole line only, and not at all after a gap: the end of a body and
+/// the next request's line together make a line with an unknown method.
 const KNOWN_METHODS: &[&str] = &[
+    "ACL",
+    "BASELINE-CONTROL",
+    "BIND",
+    "CHECKIN",
+    "CHECKOUT",
+    "CONNECT",
+    "COPY",
+    "DELETE",
     "GET",
     "HEAD",
-    "POST",
-    "PUT",
-    "DELETE",
-    "CONNECT",
+    "LABEL",
+    "LINK",
+    "LOCK",
+    "MERGE",
+    "MKACTIVITY",
+    "MKCALENDAR",
+    "MKCOL",
+    "MKREDIRECTREF",
+    "MKWORKSPACE",
+    "MOVE",
     "OPTIONS",
-    "TRACE",
+    "ORDERPATCH",
     "PATCH",
+    "POST",
     "PROPFIND",
     "PROPPATCH",
-    "MKCOL",
-    "COPY",
-    "MOVE",
-    "LOCK",
-    "UNLOCK",
+    "PURGE",
+    "PUT",
+    "QUERY",
+    "REBIND",
     "REPORT",
     "SEARCH",
-    "PURGE",
+    "TRACE",
+    "UNBIND",
+    "UNCHECKOUT",
+    "UNLINK",
+    "UNLOCK",
+    "UPDATE",
+    "UPDATEREDIRECTREF",
+    "VERSION-CONTROL",
 ];
-
-/// Longest method that is taken for one.
-const MAX_METHOD: usize = 32;
 
 /// So much of a target behind a known method is beyond doubt, although the line's end has not been seen.
 const LONG_TARGET: usize = 256;
@@ -38,7 +58,7 @@ pub(super) fn infer(head: &[u8], _: Transport) -> Inference {
     if bytes.is_empty() {
         return Inference::More;
     }
-    if b"HTTP/1.".starts_with(bytes) || bytes.starts_with(b"HTTP/1.") {
+    if may_be_response(bytes) {
         return infer_response(bytes);
     }
     match head::line(bytes) {
@@ -46,6 +66,10 @@ pub(super) fn infer(head: &[u8], _: Transport) -> Inference {
         Some(_) => Inference::No,
         None => infer_partial_request(bytes),
     }
+}
+
+fn may_be_response(bytes: &[u8]) -> bool {
+    b"HTTP/1.".starts_with(bytes) || bytes.starts_with(b"HTTP/1.")
 }
 
 /// "HTTP/1.1 200" and what must follow it.
@@ -67,7 +91,7 @@ fn infer_response(bytes: &[u8]) -> Inference {
 
 fn infer_partial_request(bytes: &[u8]) -> Inference {
     let method = bytes.iter().take_while(|&&byte| head::is_token_byte(byte)).count();
-    if method > MAX_METHOD {
+    if method > head::MAX_METHOD {
         return Inference::No;
     }
     let (method, rest) = bytes.split_at(method);
@@ -109,21 +133,25 @@ fn next_line(bytes: &[u8], from: usize) -> Option<usize> {
     (start < bytes.len()).then_some(start)
 }
 
+/// Whether `bytes` begin like a head of `side`; `None` if more bytes are needed to tell.
+pub(super) fn judge(side: Side, bytes: &[u8]) -> Option<bool> {
+    match infer(bytes, Transport::Tcp) {
+        Inference::More if side == Side::Server && !may_be_response(bytes) => Some(false),
+        Inference::More => None,
+        inference => Some(inference.sender().and_then(Sender::side) == Some(side)),
+    }
+}
+
 /// Whether a whole, valid head stands at the start of `bytes`; `None` if that needs more bytes.
 fn begins_head(side: Side, bytes: &[u8]) -> Option<bool> {
-    let inference = match infer(bytes, Transport::Tcp) {
-        Inference::More => return None,
-        inference => inference,
+    let bytes = bytes.get(leading_line_ends(bytes)..)?;
+    let known = |method: &&str| {
+        let mut line = method.bytes().chain([b' ']);
+        bytes.iter().take(method.len() + 1).all(|&byte| line.next() == Some(byte))
     };
-    let expected = match side {
-        Side::Client => Sender::Client,
-        Side::Server => Sender::Server,
-    };
-    if inference != Inference::Sure(expected) {
+    if side == Side::Client && !KNOWN_METHODS.iter().any(known) || !judge(side, bytes)? {
         return Some(false);
     }
-    let start = leading_line_ends(bytes);
-    let bytes = bytes.get(start..)?;
     let end = head::end(bytes, 0)?;
     let (line, next) = head::line(bytes)?;
     let line_is_valid = match side {
