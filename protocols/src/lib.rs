@@ -21,6 +21,7 @@ mod inference;
 mod limits;
 mod parser;
 pub mod reassembly;
+pub mod redis;
 pub mod registry;
 #[cfg(test)]
 mod testing;
