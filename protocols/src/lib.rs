@@ -20,9 +20,11 @@ pub mod http;
 mod inference;
 mod limits;
 mod parser;
+mod pgsql;
 pub mod reassembly;
 pub mod redis;
 pub mod registry;
+pub mod sql;
 #[cfg(test)]
 mod testing;
 mod text;

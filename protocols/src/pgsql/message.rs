@@ -1,0 +1,36 @@
+//! One message as the driver's input showed it.
+
+use crate::reassembly::Cause;
+use crate::{Reason, Span};
+
+/// One message, of which the start of the body may be all that was kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Message<'a> {
+    /// The type byte.
+    pub(super) kind: u8,
+    /// The body, or its first bytes.
+    pub(super) body: &'a [u8],
+    /// Size on the wire with the header.
+    pub(super) bytes: u64,
+    pub(super) first: Span,
+    /// `None` when the last byte was not seen.
+    pub(super) last: Option<Span>,
+    /// Bytes that are missing of what would have been kept.
+    pub(super) hole: Option<Hole>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hole {
+    pub(super) reason: Reason,
+    /// Bytes that were lost, as opposed to cut off by the capture limit.
+    pub(super) lost: u64,
+}
+
+impl Hole {
+    pub(super) fn new(length: u64, cause: Cause) -> Self {
+        match cause {
+            Cause::Lost => Self { reason: Reason::Gap, lost: length },
+            Cause::Truncated => Self { reason: Reason::Truncated, lost: 0 },
+        }
+    }
+}

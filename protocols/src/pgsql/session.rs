@@ -1,0 +1,400 @@
+//! One session: what waits for an answer, what is known of the login, and whether pairing is certain.
+//!
+//! The server answers every message in order, and the kinds of answer that each can get are known; so a request is
+//! paired with what answers the messages that it is made of, and anything else shows that pairing was lost.
+//!
+//! ```text
+//!              server: gap, or an answer to nothing that was asked         joined midstream
+//!   Certain ------------------------------------------------------> Lost <-----------------
+//!      ^       client: gap (what was asked before it is still paired)     |
+//!      '-----------------------------------------------------------------'
+//!         the server has answered all that was reported meanwhile, or a client that is not known to pipeline
+//!         asks something new after ReadyForQuery
+//! ```
+
+use super::answer::Answer;
+use super::message::Message;
+use super::prepared::{Names, Portal, Prepared};
+use super::queue::{Asked, Draft, Kind, Queue, Undo};
+use super::startup::Parameters;
+use crate::{Context, Exchange, Limits, Output, Part, Reason, Reasons, Side, Text, Time};
+
+/// Messages that may wait for each request that may ([`Limits::pending`]).
+const MESSAGES: usize = 8;
+
+/// Pairing is lost.
+#[derive(Debug)]
+struct Lost {
+    reasons: Reasons,
+    /// How many ReadyForQuery may still come for requests that were reported without a response.
+    reported: u64,
+    /// Whether no other requests can be unanswered.
+    exact: bool,
+    /// When the last ReadyForQuery passed, if nothing came from the server since.
+    ready: Option<Time>,
+    /// An answer to requests that were not seen.
+    stray: Answer,
+}
+
+/// A statement whose response is complete but for what ReadyForQuery says.
+#[derive(Debug)]
+struct Held {
+    draft: Box<Draft>,
+    answer: Answer,
+}
+
+/// The state that both directions share.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) limits: Limits,
+    login: Parameters,
+    backend: Option<u32>,
+    pub(super) statements: Names<Prepared>,
+    pub(super) portals: Names<Portal>,
+    /// Why statements may have been prepared that were not seen.
+    pub(super) unseen: Reasons,
+    /// What leads to the next Execute, so far.
+    pub(super) draft: Option<Draft>,
+    pub(super) unit_number: u64,
+    pub(super) queue: Queue,
+    /// What came so far of the answer to the front of the queue.
+    pub(super) answer: Answer,
+    answer_unit: u64,
+    held: Option<Held>,
+    /// After an error the server ignores everything up to Sync.
+    discarding: bool,
+    /// The client sends data of a COPY.
+    copying_in: bool,
+    /// The client has asked something new before the server was ready.
+    pipelines: bool,
+    lost: Option<Lost>,
+}
+
+impl Session {
+    pub(super) fn new(context: Context) -> Self {
+        let unseen = if context.midstream { Reason::Midstream.into() } else { Reasons::NONE };
+        Self {
+            limits: context.limits,
+            login: Parameters::default(),
+            backend: None,
+            statements: Names::default(),
+            portals: Names::default(),
+            unseen,
+            draft: None,
+            unit_number: 0,
+            queue: Queue::default(),
+            answer: Answer::default(),
+            answer_unit: 0,
+            held: None,
+            discarding: false,
+            copying_in: false,
+            pipelines: false,
+            lost: context.midstream.then(|| Lost::new(unseen, 0, false)),
+        }
+    }
+
+    /// A new login: nothing went before it.
+    pub(super) fn begin(&mut self, login: Parameters) {
+        self.login = login;
+        self.unseen = Reasons::NONE;
+        self.lost = None;
+    }
+
+    pub(super) fn set_backend(&mut self, process: u32) {
+        self.backend = Some(process);
+    }
+
+    /// The next message does not belong to what was sent before it.
+    pub(super) fn end_unit(&mut self) {
+        self.draft = None;
+        self.unit_number += 1;
+    }
+
+    pub(super) fn enqueue(&mut self, asked: Asked, out: &mut Output<'_>) {
+        if asked.kind == Kind::Sync {
+            self.discarding = false;
+        }
+        if self.discarding {
+            return self.skip(asked, out);
+        }
+        if let Some(lost) = &mut self.lost {
+            lost.reported += u64::from(asked.kind.owes_ready());
+            let reasons = lost.reasons;
+            return self.give_up(asked, reasons, out);
+        }
+        self.pipelines |= asked.kind.owes_ready() && self.queue.owed() > 0;
+        self.queue.push(asked);
+        if self.queue.recorded() > self.limits.pending
+            && let Some(draft) = self.queue.give_up_oldest()
+        {
+            self.emit_unanswered(*draft, Reason::NoResponse.into(), out);
+        }
+        if self.queue.len() > self.limits.pending.saturating_mul(MESSAGES) {
+            self.lose_all(Reason::NoResponse.into(), out);
+        }
+    }
+
+    /// Reports a request to which no answer can be paired.
+    fn give_up(&mut self, asked: Asked, reasons: Reasons, out: &mut Output<'_>) {
+        if let Some(draft) = asked.draft.filter(|_| asked.kind.is_recorded()) {
+            self.emit_unanswered(*draft, reasons, out);
+        }
+    }
+
+    fn emit_unanswered(&self, mut draft: Draft, reasons: Reasons, out: &mut Output<'_>) {
+        draft.reasons.merge(reasons);
+        self.emit(draft, None, out);
+    }
+
+    /// The server ignores this message.
+    pub(super) fn skip(&mut self, asked: Asked, out: &mut Output<'_>) {
+        if let Some(undo) = asked.undo {
+            self.undo(undo);
+        }
+        if let Some(draft) = asked.draft.filter(|_| asked.kind.is_recorded()) {
+            self.emit(*draft, Some(Answer::skipped()), out);
+        }
+    }
+
+    pub(super) fn undo(&mut self, undo: Undo) {
+        match undo {
+            Undo::Statement(name, previous) => drop(self.statements.set(&name, previous)),
+            Undo::Portal(name, previous) => drop(self.portals.set(&name, previous)),
+        }
+    }
+
+    /// Everything up to Sync is ignored: takes it out of the queue.
+    pub(super) fn discard_to_sync(&mut self) -> Vec<Asked> {
+        let mut discarded = Vec::new();
+        while self.queue.front().is_some_and(|asked| asked.kind != Kind::Sync) {
+            discarded.extend(self.queue.pop());
+        }
+        self.discarding = self.queue.is_empty();
+        discarded
+    }
+
+    /// A message that asks something begins: pairing may be certain again.
+    pub(super) fn resume(&mut self, start: Time) {
+        let Some(lost) = &self.lost else { return };
+        if self.queue.is_empty() && !self.pipelines && lost.ready.is_some_and(|ready| start >= ready) {
+            self.lost = None;
+        }
+    }
+
+    /// The answer of the front of the queue takes a message.
+    pub(super) fn add_to_answer(&mut self, message: &Message<'_>) {
+        let Some(front) = self.queue.front() else { return };
+        if front.unit != self.answer_unit && front.kind.is_of_unit() {
+            self.answer_unit = front.unit;
+            self.answer = Answer::default();
+        }
+        self.answer.add(message);
+    }
+
+    /// Ends the request at the front of the queue.
+    pub(super) fn finish(&mut self, out: &mut Output<'_>) {
+        self.copying_in = false;
+        let Some(asked) = self.queue.pop() else { return };
+        let answer = std::mem::take(&mut self.answer);
+        if let Some(draft) = asked.draft {
+            self.conclude(draft, answer, out);
+        }
+    }
+
+    /// Emits a record; if ReadyForQuery is the very next answer, waits for what it says.
+    pub(super) fn conclude(&mut self, draft: Box<Draft>, answer: Answer, out: &mut Output<'_>) {
+        self.release(out);
+        if self.queue.front().is_some_and(|next| next.kind == Kind::Sync) {
+            self.held = Some(Held { draft, answer });
+        } else {
+            self.emit(*draft, Some(answer), out);
+        }
+    }
+
+    /// The answer to what is held until ReadyForQuery, to add to.
+    pub(super) fn held_answer(&mut self) -> Option<&mut Answer> {
+        self.held.as_mut().map(|held| &mut held.answer)
+    }
+
+    /// Emits what was held.
+    pub(super) fn release(&mut self, out: &mut Output<'_>) {
+        if let Some(Held { draft, answer }) = self.held.take() {
+            self.emit(*draft, Some(answer), out);
+        }
+    }
+
+    pub(super) fn emit(&self, draft: Draft, answer: Option<Answer>, out: &mut Output<'_>) {
+        let mut reasons = draft.reasons;
+        let mut missing_bytes = draft.missing;
+        if let Some(answer) = &answer {
+            reasons.merge(answer.reasons);
+            missing_bytes += answer.missing;
+        }
+        let (sequence, bytes, start, end) = (draft.sequence, draft.bytes, draft.start, draft.end);
+        let mut fields = draft.fields();
+        fields.user.clone_from(&self.login.user);
+        fields.database.clone_from(&self.login.database);
+        fields.application_name.clone_from(&self.login.application_name);
+        fields.backend_pid = self.backend;
+        let request = Part { bytes, start: Some(start), end, payload: Box::new(fields) };
+        out.emit(Exchange {
+            protocol: "pgsql",
+            sequence,
+            request: Some(request),
+            response: answer.map(Answer::into_part),
+            reasons,
+            missing_bytes,
+        });
+    }
+
+    /// A response to nothing that was seen.
+    pub(super) fn emit_unsolicited(&self, answer: Answer, reasons: Reasons, out: &mut Output<'_>) {
+        let mut reasons = reasons;
+        reasons.add(Reason::Unsolicited);
+        reasons.merge(answer.reasons);
+        let missing_bytes = answer.missing;
+        out.emit(Exchange {
+            protocol: "pgsql",
+            sequence: None,
+            request: None,
+            response: Some(answer.into_part()),
+            reasons,
+            missing_bytes,
+        });
+    }
+
+    /// Reports everything that waits.
+    pub(super) fn lose_all(&mut self, reasons: Reasons, out: &mut Output<'_>) {
+        self.release(out);
+        let reported = self.queue.owed();
+        let mut answer = Some(std::mem::take(&mut self.answer)).filter(|answer| answer.tells());
+        while let Some(asked) = self.queue.pop() {
+            let Some(mut draft) = asked.draft.filter(|_| asked.kind.is_recorded()) else { continue };
+            draft.reasons.merge(reasons);
+            let cut = answer.take_if(|_| asked.unit == self.answer_unit).map(Answer::cut);
+            self.emit(*draft, cut, out);
+        }
+        self.discarding = false;
+        self.copying_in = false;
+        self.end_unit();
+        let lost = self.lost.get_or_insert_with(|| Lost::new(reasons, 0, true));
+        lost.reported += reported;
+        lost.ready = None;
+    }
+
+    /// Messages of `side` are missing.
+    pub(super) fn gap(&mut self, side: Side, reasons: Reasons, length: u64, out: &mut Output<'_>) {
+        let lost = if reasons.contains(Reason::Gap) { length } else { 0 };
+        match side {
+            Side::Server => {
+                if let Some(draft) = self.queue.next_recorded() {
+                    draft.missing += lost;
+                }
+                self.lose_all(reasons, out);
+            }
+            Side::Client => {
+                // What was asked before is still answered in order; what comes after may be behind unseen requests.
+                if let Some(copy) = self.copy_in() {
+                    copy.reasons.merge(reasons);
+                    copy.missing += lost;
+                    copy.end = None;
+                    copy.bytes = None;
+                    copy.copy_bytes = None;
+                }
+                self.statements.clear();
+                self.portals.clear();
+                self.unseen.merge(reasons);
+                self.end_unit();
+                self.discarding = false;
+                let lost = self.lost.get_or_insert_with(|| Lost::new(reasons, 0, false));
+                lost.exact = false;
+                lost.ready = None;
+            }
+        }
+    }
+
+    /// An answer while nothing that was seen waits for one. `ready`: it is ReadyForQuery.
+    pub(super) fn stray(&mut self, message: &Message<'_>, ready: bool, out: &mut Output<'_>) {
+        let lost = self.lost.get_or_insert_with(|| Lost::new(Reason::ParseError.into(), 0, false));
+        lost.stray.add(message);
+        lost.stray.take_result(message);
+        if !ready {
+            lost.ready = None;
+            return;
+        }
+        lost.ready = Some(message.last.unwrap_or(message.first).end);
+        let answer = std::mem::take(&mut lost.stray);
+        let reasons = lost.reasons;
+        if lost.reported > 0 {
+            lost.reported -= 1;
+            if lost.reported == 0 && lost.exact {
+                self.lost = None;
+            }
+        } else if answer.tells() {
+            self.emit_unsolicited(answer, reasons, out);
+        }
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.is_some()
+    }
+
+    /// The connection is over, or its server has said all.
+    pub(super) fn close(&mut self, out: &mut Output<'_>) {
+        let mut silent = Reason::NoResponse.into();
+        if let Some(front) = self.queue.front_mut().filter(|front| front.kind == Kind::Startup)
+            && !self.answer.has_begun()
+            && let Some(mut draft) = front.draft.take()
+        {
+            draft.reasons.merge(silent);
+            draft.sequence = Some(out.next_sequence());
+            self.emit(*draft, None, out);
+        }
+        if let Some(lost) = &mut self.lost {
+            silent.merge(lost.reasons);
+            let (stray, reasons, reported) = (std::mem::take(&mut lost.stray), lost.reasons, lost.reported);
+            if stray.tells() && reported == 0 {
+                self.emit_unsolicited(stray.cut(), reasons, out);
+            }
+        }
+        self.lose_all(silent, out);
+    }
+
+    /// The server wants data of a COPY, in both directions if `both`.
+    pub(super) fn begin_copy_in(&mut self) {
+        self.copying_in = true;
+        if self.copies_in_by_execute() {
+            self.queue.remove_syncs_behind_front();
+        }
+    }
+
+    pub(super) fn end_copy_in(&mut self) {
+        self.copying_in = false;
+    }
+
+    pub(super) fn copies_in_by_execute(&self) -> bool {
+        self.copying_in && self.queue.front().is_some_and(|front| front.kind == Kind::Execute)
+    }
+
+    /// The request that takes data of a COPY.
+    pub(super) fn copy_in(&mut self) -> Option<&mut Draft> {
+        if !self.copying_in {
+            return None;
+        }
+        self.queue.front_mut()?.draft.as_deref_mut()
+    }
+
+    /// Statements that the server was told to forget by SQL.
+    pub(super) fn forget_after(&mut self, tag: &Text) {
+        if ["DISCARD ALL", "DEALLOCATE", "DEALLOCATE ALL", "PREPARE"].iter().any(|forgets| tag == forgets) {
+            self.statements.clear();
+            self.portals.clear();
+        }
+    }
+}
+
+impl Lost {
+    fn new(reasons: Reasons, reported: u64, exact: bool) -> Self {
+        Self { reasons, reported, exact, ready: None, stray: Answer::default() }
+    }
+}

@@ -1,0 +1,946 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::REGISTRATION;
+use crate::testing::{self, Conversation, Script, assert_split_invariant, context, run, with_holes};
+use crate::{Inference, Sender, Side, Transport};
+use Side::{Client as C, Server as S};
+
+/// A message with a type.
+fn message(kind: u8, body: &[&[u8]]) -> Vec<u8> {
+    let body = body.concat();
+    [&[kind][..], &(body.len() as u32 + 4).to_be_bytes(), &body].concat()
+}
+
+fn packet(code: u32, body: &[u8]) -> Vec<u8> {
+    [&(body.len() as u32 + 8).to_be_bytes()[..], &code.to_be_bytes(), body].concat()
+}
+
+fn startup() -> Vec<u8> {
+    packet(196_608, b"user\0ann\0database\0shop\0application_name\0app\0\0")
+}
+
+fn query(sql: &str) -> Vec<u8> {
+    message(b'Q', &[sql.as_bytes(), b"\0"])
+}
+
+fn parse(name: &str, sql: &str, types: &[u32]) -> Vec<u8> {
+    let list: Vec<u8> = types.iter().flat_map(|of_type| of_type.to_be_bytes()).collect();
+    message(b'P', &[name.as_bytes(), b"\0", sql.as_bytes(), b"\0", &(types.len() as u16).to_be_bytes(), &list])
+}
+
+/// Values in text format, or all in binary.
+fn bind_as(portal: &str, name: &str, format: u16, values: &[Option<&[u8]>]) -> Vec<u8> {
+    let mut list = (values.len() as u16).to_be_bytes().to_vec();
+    for value in values {
+        list.extend(value.map_or(u32::MAX, |value| value.len() as u32).to_be_bytes());
+        list.extend(value.unwrap_or_default());
+    }
+    let format = format.to_be_bytes();
+    message(b'B', &[portal.as_bytes(), b"\0", name.as_bytes(), b"\0", &[0, 1], &format, &list, &[0, 0]])
+}
+
+fn bind(portal: &str, name: &str, values: &[&str]) -> Vec<u8> {
+    let values: Vec<_> = values.iter().map(|value| Some(value.as_bytes())).collect();
+    bind_as(portal, name, 0, &values)
+}
+
+fn describe(what: u8, name: &str) -> Vec<u8> {
+    message(b'D', &[&[what], name.as_bytes(), b"\0"])
+}
+
+fn execute(portal: &str, rows: u32) -> Vec<u8> {
+    message(b'E', &[portal.as_bytes(), b"\0", &rows.to_be_bytes()])
+}
+
+fn close(what: u8, name: &str) -> Vec<u8> {
+    message(b'C', &[&[what], name.as_bytes(), b"\0"])
+}
+
+fn sync() -> Vec<u8> {
+    message(b'S', &[])
+}
+
+fn ready(status: u8) -> Vec<u8> {
+    message(b'Z', &[&[status]])
+}
+
+fn login() -> Vec<u8> {
+    [
+        message(b'R', &[&[0; 4]]),
+        message(b'S', &[b"server_version\x0015.1\0"]),
+        message(b'K', &[&77_u32.to_be_bytes(), &[9; 4]]),
+        ready(b'I'),
+    ]
+    .concat()
+}
+
+fn columns(count: u16) -> Vec<u8> {
+    let column = [b"c\0".as_slice(), &[0; 18]].concat();
+    message(b'T', &[&count.to_be_bytes(), &column.repeat(count.into())])
+}
+
+fn row(value: &str) -> Vec<u8> {
+    message(b'D', &[&[0, 1], &(value.len() as u32).to_be_bytes(), value.as_bytes()])
+}
+
+fn complete(tag: &str) -> Vec<u8> {
+    message(b'C', &[tag.as_bytes(), b"\0"])
+}
+
+fn error(severity: &str, code: &str, text: &str) -> Vec<u8> {
+    let fields = [("S", severity), ("V", severity), ("C", code), ("M", text)];
+    let fields: String = fields.iter().map(|(field, value)| format!("{field}{value}\0")).collect();
+    message(b'E', &[fields.as_bytes(), b"\0"])
+}
+
+fn simple(kind: u8) -> Vec<u8> {
+    message(kind, &[])
+}
+
+fn types(types: &[u32]) -> Vec<u8> {
+    let list: Vec<u8> = types.iter().flat_map(|of_type| of_type.to_be_bytes()).collect();
+    message(b't', &[&(types.len() as u16).to_be_bytes(), &list])
+}
+
+fn copy_response(kind: u8) -> Vec<u8> {
+    message(kind, &[&[0, 0, 2, 0, 0, 0, 0]])
+}
+
+fn data(bytes: &str) -> Vec<u8> {
+    message(b'd', &[bytes.as_bytes()])
+}
+
+/// A conversation behind a login, in transfers.
+fn logged_in(transfers: Vec<(Side, Vec<Vec<u8>>)>) -> Vec<(Side, Vec<u8>)> {
+    let mut all = vec![(C, startup()), (S, login())];
+    all.extend(transfers.into_iter().map(|(side, messages)| (side, messages.concat())));
+    all
+}
+
+fn script(transfers: &[(Side, Vec<u8>)]) -> Vec<(Side, &[u8])> {
+    transfers.iter().map(|(side, bytes)| (*side, bytes.as_slice())).collect()
+}
+
+/// The records of a conversation, however it is cut, without what every record has.
+fn records(transfers: &[(Side, Vec<u8>)]) -> Vec<Value> {
+    assert_split_invariant(&REGISTRATION, &script(transfers)).into_iter().map(bare).collect()
+}
+
+/// Without times, sizes and the login.
+fn bare(mut record: Value) -> Value {
+    for part in ["request", "response"] {
+        if let Some(fields) = record[part].as_object_mut() {
+            fields.retain(|name, _| {
+                !["bytes", "start", "end", "user", "database", "application_name", "backend_pid", "normalised_query"]
+                    .contains(&name.as_str())
+            });
+        }
+    }
+    record.as_object_mut().unwrap().retain(|name, _| ["request", "response", "reasons"].contains(&name.as_str()));
+    if record["reasons"] == json!([]) {
+        record.as_object_mut().unwrap().remove("reasons");
+    }
+    record
+}
+
+fn ok(request: Value, response: Value) -> Value {
+    json!({"request": request, "response": response})
+}
+
+#[test]
+fn a_simple_query_is_one_record_with_sizes_times_and_login() {
+    let asked = query("SELECT 'x'");
+    let answer = [columns(1), row("x"), complete("SELECT 1"), ready(b'I')].concat();
+    let conversation = logged_in(vec![(C, vec![asked.clone()]), (S, vec![answer.clone()])]);
+    let records = assert_split_invariant(&REGISTRATION, &script(&conversation));
+    let expected = json!([{
+        "protocol": "pgsql", "sequence": 0, "reasons": [], "missing_bytes": 0,
+        "request": {
+            "command": "query", "query": "SELECT 'x'", "normalised_query": "SELECT ?",
+            "user": "ann", "database": "shop", "application_name": "app", "backend_pid": 77,
+            "bytes": asked.len(), "start": 3_000_000, "end": 3_000_000,
+        },
+        "response": {
+            "status": "ok", "command_tag": "SELECT 1", "rows": 1, "columns": 1, "transaction_status": "idle",
+            "bytes": answer.len(), "start": 4_000_000, "end": 4_000_000,
+        },
+    }]);
+    assert_eq!(Value::from(records), expected);
+}
+
+#[test]
+fn simple_queries() {
+    let select =
+        |tag: &str, rows: usize| [vec![columns(2)], vec![row("a"); rows], vec![complete(tag)]].concat().concat();
+    let cases = [
+        (
+            "insert",
+            query("INSERT INTO t VALUES (1)"),
+            vec![complete("INSERT 0 1"), ready(b'T')],
+            json!({"status": "ok", "command_tag": "INSERT 0 1", "affected_rows": 1, "transaction_status": "in_transaction"}),
+        ),
+        (
+            "no statement",
+            query(""),
+            vec![simple(b'I'), ready(b'I')],
+            json!({"status": "empty", "transaction_status": "idle"}),
+        ),
+        (
+            "no rows",
+            query("SELECT 1 LIMIT 0"),
+            vec![select("SELECT 0", 0), ready(b'I')],
+            json!({"status": "ok", "command_tag": "SELECT 0", "rows": 0, "columns": 2, "transaction_status": "idle"}),
+        ),
+        (
+            "error",
+            query("SELECT x"),
+            vec![error("ERROR", "42703", "no column"), ready(b'E')],
+            json!({"status": "error", "severity": "ERROR", "error_code": "42703", "error_message": "no column", "transaction_status": "failed"}),
+        ),
+        (
+            "several statements",
+            query("BEGIN; SELECT 1; DELETE FROM t"),
+            vec![complete("BEGIN"), select("SELECT 2", 2), complete("DELETE 3"), ready(b'T')],
+            json!({
+                "status": "ok", "command_tag": "DELETE 3", "rows": 2, "affected_rows": 3, "columns": 2,
+                "transaction_status": "in_transaction",
+                "results": [
+                    {"command_tag": "BEGIN"}, {"command_tag": "SELECT 2", "rows": 2},
+                    {"command_tag": "DELETE 3", "affected_rows": 3},
+                ],
+            }),
+        ),
+        (
+            "several statements, one of which fails",
+            query("SELECT 1; SELECT 1/0"),
+            vec![select("SELECT 1", 1), error("ERROR", "22012", "division by zero"), ready(b'I')],
+            json!({
+                "status": "error", "command_tag": "SELECT 1", "rows": 1, "columns": 2, "severity": "ERROR",
+                "error_code": "22012", "error_message": "division by zero", "transaction_status": "idle",
+                "results": [{"command_tag": "SELECT 1", "rows": 1}],
+            }),
+        ),
+        (
+            "what is asynchronous answers nothing",
+            query("SELECT 1"),
+            vec![
+                message(b'N', &[b"SNOTICE\0C00000\0Mhello\0\0"]),
+                columns(1),
+                message(b'S', &[b"TimeZone\0UTC\0"]),
+                row("1"),
+                message(b'A', &[&[0; 4], b"channel\0payload\0"]),
+                complete("SELECT 1"),
+                ready(b'I'),
+            ],
+            json!({"status": "ok", "command_tag": "SELECT 1", "rows": 1, "columns": 1, "transaction_status": "idle"}),
+        ),
+    ];
+    for (name, asked, answer, expected) in cases {
+        let records = records(&logged_in(vec![(C, vec![asked]), (S, answer)]));
+        assert_eq!(records.len(), 1, "{name}");
+        assert_eq!(records[0]["response"], expected, "{name}");
+    }
+}
+
+#[test]
+fn extended_queries() {
+    let bound = [simple(b'1'), simple(b'2')].concat();
+    let cases: Vec<(&str, Vec<(Side, Vec<Vec<u8>>)>, Value)> = vec![
+        (
+            "unnamed, everything at once",
+            vec![
+                (
+                    C,
+                    vec![parse("", "SELECT $1", &[]), bind("", "", &["a"]), describe(b'P', ""), execute("", 0), sync()],
+                ),
+                (S, vec![bound.clone(), columns(1), row("a"), complete("SELECT 1"), ready(b'I')]),
+            ],
+            json!([ok(
+                json!({"command": "execute", "query": "SELECT $1", "parameters": ["a"]}),
+                json!({"status": "ok", "command_tag": "SELECT 1", "rows": 1, "columns": 1, "transaction_status": "idle"}),
+            )]),
+        ),
+        (
+            "prepared, described, executed twice in binary",
+            vec![
+                (C, vec![parse("s1", "SELECT $1, $2", &[]), describe(b'S', "s1"), sync()]),
+                (S, vec![simple(b'1'), types(&[23, 25]), columns(2), ready(b'I')]),
+                (C, vec![bind_as("", "s1", 1, &[Some(&[0, 0, 0, 7]), Some(b"x")]), execute("", 0), sync()]),
+                (S, vec![simple(b'2'), row("a"), row("b"), complete("SELECT 2"), ready(b'I')]),
+                (C, vec![bind_as("", "s1", 1, &[None, Some(b"y")]), execute("", 0), sync()]),
+                (S, vec![simple(b'2'), complete("SELECT 0"), ready(b'I')]),
+            ],
+            json!([
+                ok(
+                    json!({"command": "execute", "query": "SELECT $1, $2", "statement": "s1", "parameters": [7, "x"]}),
+                    json!({"status": "ok", "command_tag": "SELECT 2", "rows": 2, "transaction_status": "idle"}),
+                ),
+                ok(
+                    json!({"command": "execute", "query": "SELECT $1, $2", "statement": "s1", "parameters": [null, "y"]}),
+                    json!({"status": "ok", "command_tag": "SELECT 0", "rows": 0, "transaction_status": "idle"}),
+                ),
+            ]),
+        ),
+        (
+            "types that nobody told",
+            vec![
+                (C, vec![parse("", "SELECT $1", &[0]), bind_as("", "", 1, &[Some(&[1])]), execute("", 0), sync()]),
+                (S, vec![bound.clone(), complete("SELECT 0"), ready(b'T')]),
+            ],
+            json!([ok(
+                json!({"command": "execute", "query": "SELECT $1", "parameters": [{"base64": "AQ=="}]}),
+                json!({"status": "ok", "command_tag": "SELECT 0", "rows": 0, "transaction_status": "in_transaction"}),
+            )]),
+        ),
+        (
+            "pipelined up to one Sync",
+            vec![
+                (
+                    C,
+                    vec![
+                        parse("", "SELECT 1", &[]),
+                        bind("", "", &[]),
+                        execute("", 0),
+                        parse("", "SELECT 2", &[]),
+                        bind("", "", &[]),
+                        execute("", 0),
+                        sync(),
+                    ],
+                ),
+                (
+                    S,
+                    vec![
+                        bound.clone(),
+                        row("1"),
+                        complete("SELECT 1"),
+                        bound.clone(),
+                        row("2"),
+                        row("2"),
+                        complete("SELECT 2"),
+                        ready(b'I'),
+                    ],
+                ),
+            ],
+            json!([
+                ok(
+                    json!({"command": "execute", "query": "SELECT 1"}),
+                    json!({"status": "ok", "command_tag": "SELECT 1", "rows": 1}),
+                ),
+                ok(
+                    json!({"command": "execute", "query": "SELECT 2"}),
+                    json!({"status": "ok", "command_tag": "SELECT 2", "rows": 2, "transaction_status": "idle"}),
+                ),
+            ]),
+        ),
+        (
+            "an error in Bind ends the batch",
+            vec![
+                (
+                    C,
+                    vec![
+                        parse("", "SELECT 1", &[]),
+                        bind("", "", &[]),
+                        execute("", 0),
+                        parse("", "SELECT 2", &[]),
+                        bind("", "", &["x"]),
+                        execute("", 0),
+                        parse("", "SELECT 3", &[]),
+                        bind("", "", &[]),
+                        execute("", 0),
+                        sync(),
+                        query("SELECT 4"),
+                    ],
+                ),
+                (
+                    S,
+                    vec![
+                        bound.clone(),
+                        complete("SELECT 0"),
+                        simple(b'1'),
+                        error("ERROR", "08P01", "bad"),
+                        ready(b'I'),
+                        complete("SELECT 0"),
+                        ready(b'I'),
+                    ],
+                ),
+            ],
+            json!([
+                ok(
+                    json!({"command": "execute", "query": "SELECT 1"}),
+                    json!({"status": "ok", "command_tag": "SELECT 0", "rows": 0}),
+                ),
+                ok(json!({"command": "execute", "query": "SELECT 3"}), json!({"status": "skipped"})),
+                ok(
+                    json!({"command": "execute", "query": "SELECT 2", "parameters": ["x"]}),
+                    json!({
+                        "status": "error", "error_code": "08P01", "error_message": "bad", "severity": "ERROR",
+                        "transaction_status": "idle",
+                    }),
+                ),
+                ok(
+                    json!({"command": "query", "query": "SELECT 4"}),
+                    json!({"status": "ok", "command_tag": "SELECT 0", "rows": 0, "transaction_status": "idle"}),
+                ),
+            ]),
+        ),
+        (
+            "an error before Sync is sent",
+            vec![
+                (C, vec![parse("a", "SELEC", &[]), simple(b'H')]),
+                (S, vec![error("ERROR", "42601", "syntax")]),
+                (C, vec![bind("", "a", &[]), execute("", 0), query("SELECT 1"), sync()]),
+                (S, vec![ready(b'I')]),
+                (C, vec![bind("", "a", &[]), execute("", 0), sync()]),
+                (S, vec![error("ERROR", "26000", "unknown"), ready(b'I')]),
+            ],
+            json!([
+                ok(
+                    json!({"command": "parse", "query": "SELEC", "statement": "a"}),
+                    json!({"status": "error", "error_code": "42601", "error_message": "syntax", "severity": "ERROR"}),
+                ),
+                ok(json!({"command": "execute", "statement": "a"}), json!({"status": "skipped"})),
+                ok(json!({"command": "query", "query": "SELECT 1"}), json!({"status": "skipped"})),
+                ok(
+                    json!({"command": "execute", "statement": "a"}),
+                    json!({
+                        "status": "error", "error_code": "26000", "error_message": "unknown", "severity": "ERROR",
+                        "transaction_status": "idle",
+                    }),
+                ),
+            ]),
+        ),
+        (
+            "a name that is taken keeps its statement",
+            vec![
+                (C, vec![parse("a", "SELECT 1", &[]), sync()]),
+                (S, vec![simple(b'1'), ready(b'I')]),
+                (C, vec![parse("a", "SELECT 2", &[]), sync()]),
+                (S, vec![error("ERROR", "42P05", "exists"), ready(b'I')]),
+                (C, vec![bind("", "a", &[]), execute("", 0), sync()]),
+                (S, vec![simple(b'2'), complete("SELECT 0"), ready(b'I')]),
+            ],
+            json!([
+                ok(
+                    json!({"command": "parse", "query": "SELECT 2", "statement": "a"}),
+                    json!({
+                        "status": "error", "error_code": "42P05", "error_message": "exists", "severity": "ERROR",
+                        "transaction_status": "idle",
+                    }),
+                ),
+                ok(
+                    json!({"command": "execute", "query": "SELECT 1", "statement": "a"}),
+                    json!({"status": "ok", "command_tag": "SELECT 0", "rows": 0, "transaction_status": "idle"}),
+                ),
+            ]),
+        ),
+        (
+            "a portal in pieces",
+            vec![
+                (C, vec![parse("", "SELECT 1", &[]), bind("p", "", &[]), execute("p", 1), simple(b'H')]),
+                (S, vec![bound.clone(), row("1"), simple(b's')]),
+                (C, vec![execute("p", 1), close(b'P', "p"), sync()]),
+                (S, vec![row("2"), complete("SELECT 1"), simple(b'3'), ready(b'I')]),
+            ],
+            json!([
+                ok(
+                    json!({"command": "execute", "query": "SELECT 1", "portal": "p", "row_limit": 1}),
+                    json!({"status": "suspended", "rows": 1}),
+                ),
+                ok(
+                    json!({"command": "execute", "query": "SELECT 1", "portal": "p", "row_limit": 1}),
+                    json!({"status": "ok", "command_tag": "SELECT 1", "rows": 1}),
+                ),
+            ]),
+        ),
+        (
+            "the commit at Sync fails",
+            vec![
+                (C, vec![parse("", "INSERT", &[]), bind("", "", &[]), execute("", 0), sync()]),
+                (S, vec![bound.clone(), complete("INSERT 0 1"), error("ERROR", "23503", "deferred"), ready(b'I')]),
+            ],
+            json!([ok(
+                json!({"command": "execute", "query": "INSERT"}),
+                json!({
+                    "status": "error", "command_tag": "INSERT 0 1", "affected_rows": 1, "error_code": "23503",
+                    "error_message": "deferred", "severity": "ERROR", "transaction_status": "idle",
+                    "results": [{"command_tag": "INSERT 0 1", "affected_rows": 1}],
+                }),
+            )]),
+        ),
+        (
+            "nothing to execute, and a statement that was forgotten",
+            vec![
+                (C, vec![parse("a", "", &[]), bind("", "a", &[]), execute("", 0), sync()]),
+                (S, vec![bound.clone(), simple(b'I'), ready(b'I')]),
+                (C, vec![query("DISCARD ALL")]),
+                (S, vec![complete("DISCARD ALL"), ready(b'I')]),
+                (C, vec![bind("", "a", &[]), execute("", 0), sync()]),
+                (S, vec![error("ERROR", "26000", "unknown"), ready(b'I')]),
+            ],
+            json!([
+                ok(
+                    json!({"command": "execute", "query": "", "statement": "a"}),
+                    json!({"status": "empty", "transaction_status": "idle"}),
+                ),
+                ok(
+                    json!({"command": "query", "query": "DISCARD ALL"}),
+                    json!({"status": "ok", "command_tag": "DISCARD ALL", "transaction_status": "idle"}),
+                ),
+                ok(
+                    json!({"command": "execute", "statement": "a"}),
+                    json!({
+                        "status": "error", "error_code": "26000", "error_message": "unknown", "severity": "ERROR",
+                        "transaction_status": "idle",
+                    }),
+                ),
+            ]),
+        ),
+        (
+            "function call",
+            vec![
+                (C, vec![message(b'F', &[&99_u32.to_be_bytes(), &[0, 0, 0, 0, 0, 0]])]),
+                (S, vec![message(b'V', &[&[0, 0, 0, 1, b'x']]), ready(b'I')]),
+            ],
+            json!([ok(
+                json!({"command": "function_call", "function_oid": 99}),
+                json!({"status": "ok", "transaction_status": "idle"}),
+            )]),
+        ),
+    ];
+    for (name, transfers, expected) in cases {
+        assert_eq!(Value::from(records(&logged_in(transfers))), expected, "{name}");
+    }
+}
+
+#[test]
+fn an_execute_is_measured_from_parse_to_command_complete() {
+    let asked = [parse("", "SELECT 1", &[]), bind("", "", &[]), execute("", 0)];
+    let answer = [simple(b'1'), simple(b'2'), row("1"), complete("SELECT 1")];
+    let conversation = logged_in(vec![
+        (C, vec![asked[0].clone(), simple(b'H')]),
+        (S, vec![answer[0].clone()]),
+        (C, vec![asked[1..].concat(), sync()]),
+        (S, vec![answer[1..].concat()]),
+        (S, vec![ready(b'I')]),
+    ]);
+    let records = assert_split_invariant(&REGISTRATION, &script(&conversation));
+    let (request, response) = (&records[0]["request"], &records[0]["response"]);
+    assert_eq!(request["bytes"], asked.concat().len());
+    assert_eq!([&request["start"], &request["end"]], [&json!(3_000_000), &json!(5_000_000)]);
+    assert_eq!(response["bytes"], answer.concat().len());
+    assert_eq!([&response["start"], &response["end"]], [&json!(4_000_000), &json!(6_000_000)]);
+    assert_eq!(response["transaction_status"], "idle");
+}
+
+#[test]
+fn copies() {
+    let cases: Vec<(&str, Vec<(Side, Vec<Vec<u8>>)>, Value)> = vec![
+        (
+            "in",
+            vec![
+                (C, vec![query("COPY t FROM STDIN")]),
+                (S, vec![copy_response(b'G')]),
+                (C, vec![data("1\n"), data("2\n"), simple(b'c')]),
+                (S, vec![complete("COPY 2"), ready(b'I')]),
+            ],
+            json!([ok(
+                json!({"command": "copy", "query": "COPY t FROM STDIN", "copy_bytes": 4}),
+                json!({"status": "ok", "command_tag": "COPY 2", "rows": 2, "columns": 2, "transaction_status": "idle"}),
+            )]),
+        ),
+        (
+            "out",
+            vec![
+                (C, vec![query("COPY t TO STDOUT")]),
+                (S, vec![copy_response(b'H'), data("12\n"), simple(b'c'), complete("COPY 1"), ready(b'I')]),
+            ],
+            json!([ok(
+                json!({"command": "copy", "query": "COPY t TO STDOUT"}),
+                json!({
+                    "status": "ok", "command_tag": "COPY 1", "rows": 1, "columns": 2, "copy_bytes": 3,
+                    "transaction_status": "idle",
+                }),
+            )]),
+        ),
+        (
+            "in, given up by the client",
+            vec![
+                (C, vec![query("COPY t FROM STDIN")]),
+                (S, vec![copy_response(b'G')]),
+                (C, vec![data("1\n"), message(b'f', &[b"no\0"])]),
+                (S, vec![error("ERROR", "57014", "COPY failed"), ready(b'I')]),
+            ],
+            json!([ok(
+                json!({"command": "copy", "query": "COPY t FROM STDIN", "copy_bytes": 2}),
+                json!({
+                    "status": "error", "error_code": "57014", "error_message": "COPY failed", "severity": "ERROR",
+                    "columns": 2, "transaction_status": "idle",
+                }),
+            )]),
+        ),
+        (
+            "in, refused while data is on its way",
+            vec![
+                (C, vec![query("COPY t FROM STDIN")]),
+                (S, vec![copy_response(b'G')]),
+                (C, vec![data("x\n")]),
+                (S, vec![error("ERROR", "22P02", "invalid"), ready(b'I')]),
+                (C, vec![data("y\n"), simple(b'c'), query("SELECT 1")]),
+                (S, vec![complete("SELECT 0"), ready(b'I')]),
+            ],
+            json!([
+                ok(
+                    json!({"command": "copy", "query": "COPY t FROM STDIN", "copy_bytes": 2}),
+                    json!({
+                        "status": "error", "error_code": "22P02", "error_message": "invalid", "severity": "ERROR",
+                        "columns": 2, "transaction_status": "idle",
+                    }),
+                ),
+                ok(
+                    json!({"command": "query", "query": "SELECT 1"}),
+                    json!({"status": "ok", "command_tag": "SELECT 0", "rows": 0, "transaction_status": "idle"}),
+                ),
+            ]),
+        ),
+        (
+            "in, by the extended protocol: the first Sync is ignored",
+            vec![
+                (C, vec![parse("", "COPY t FROM STDIN", &[]), bind("", "", &[]), execute("", 0), sync()]),
+                (S, vec![simple(b'1'), simple(b'2'), copy_response(b'G')]),
+                (C, vec![data("1\n"), simple(b'c'), sync()]),
+                (S, vec![complete("COPY 1"), ready(b'I')]),
+                (C, vec![query("SELECT 1")]),
+                (S, vec![complete("SELECT 0"), ready(b'I')]),
+            ],
+            json!([
+                ok(
+                    json!({"command": "copy", "query": "COPY t FROM STDIN", "copy_bytes": 2}),
+                    json!({"status": "ok", "command_tag": "COPY 1", "rows": 1, "columns": 2, "transaction_status": "idle"}),
+                ),
+                ok(
+                    json!({"command": "query", "query": "SELECT 1"}),
+                    json!({"status": "ok", "command_tag": "SELECT 0", "rows": 0, "transaction_status": "idle"}),
+                ),
+            ]),
+        ),
+        (
+            "both ways",
+            vec![
+                (C, vec![query("START_REPLICATION 0/0")]),
+                (S, vec![copy_response(b'W'), data("wal")]),
+                (C, vec![data("r")]),
+                (S, vec![data("wal")]),
+                (C, vec![simple(b'c')]),
+                (S, vec![simple(b'c'), complete("START_REPLICATION"), ready(b'I')]),
+            ],
+            json!([ok(
+                json!({"command": "copy", "query": "START_REPLICATION 0/0", "copy_bytes": 1}),
+                json!({
+                    "status": "ok", "command_tag": "START_REPLICATION", "columns": 2, "copy_bytes": 6,
+                    "transaction_status": "idle",
+                }),
+            )]),
+        ),
+    ];
+    for (name, transfers, expected) in cases {
+        assert_eq!(Value::from(records(&logged_in(transfers))), expected, "{name}");
+    }
+}
+
+#[test]
+fn logins() {
+    let ssl = packet(80_877_103, &[]);
+    let gss = packet(80_877_104, &[]);
+    let ask_password = message(b'R', &[&5_u32.to_be_bytes(), &[1, 2, 3, 4]]);
+    let password = message(b'p', &[b"md5secret\0"]);
+    let refused = json!({"status": "error", "error_code": "28P01", "error_message": "no", "severity": "FATAL"});
+    let answered = [complete("SELECT 0"), ready(b'I')].concat();
+    let selected = json!({"status": "ok", "command_tag": "SELECT 0", "rows": 0, "transaction_status": "idle"});
+    let cases: Vec<(&str, Vec<(Side, Vec<u8>)>, Value)> = vec![
+        (
+            "encryption refused twice, then a password",
+            vec![
+                (C, gss),
+                (S, b"N".to_vec()),
+                (C, ssl.clone()),
+                (S, b"N".to_vec()),
+                (C, startup()),
+                (S, ask_password.clone()),
+                (C, password.clone()),
+                (S, login()),
+                (C, query("SELECT 1")),
+                (S, answered),
+            ],
+            json!([ok(json!({"command": "query", "query": "SELECT 1"}), selected)]),
+        ),
+        (
+            "wrong password",
+            vec![(C, startup()), (S, ask_password.clone()), (C, password), (S, error("FATAL", "28P01", "no"))],
+            json!([ok(json!({"command": "startup"}), refused)]),
+        ),
+        ("the client leaves to ask for a password", vec![(C, startup()), (S, ask_password)], json!([])),
+        (
+            "no answer",
+            vec![(C, startup())],
+            json!([{"request": {"command": "startup"}, "response": null, "reasons": ["no_response"]}]),
+        ),
+        (
+            "cancel",
+            vec![(C, packet(80_877_102, &[0, 0, 0, 77, 1, 2, 3, 4]))],
+            json!([{"request": {"command": "cancel"}, "response": null}]),
+        ),
+        ("encryption", vec![(C, ssl), (S, b"S".to_vec()), (C, vec![22, 3, 1, 0, 9]), (S, vec![22, 3, 3])], json!([])),
+    ];
+    for (name, transfers, expected) in cases {
+        assert_eq!(Value::from(records(&transfers)), expected, "{name}");
+    }
+}
+
+#[test]
+fn the_server_may_end_a_connection() {
+    let killed = || error("FATAL", "57P01", "terminating connection");
+    let fields = json!({
+        "status": "error", "error_code": "57P01", "error_message": "terminating connection", "severity": "FATAL",
+    });
+    let idle = records(&logged_in(vec![(S, vec![killed()])]));
+    assert_eq!(idle, [json!({"request": null, "response": fields, "reasons": ["unsolicited"]})]);
+    let busy = records(&logged_in(vec![(C, vec![query("SELECT 1")]), (S, vec![killed()])]));
+    assert_eq!(busy, [ok(json!({"command": "query", "query": "SELECT 1"}), fields)]);
+    let silent = records(&logged_in(vec![(C, vec![query("SELECT 1"), bind("", "x", &[]), execute("", 0)])]));
+    assert_eq!(
+        silent,
+        [
+            json!({"request": {"command": "query", "query": "SELECT 1"}, "response": null, "reasons": ["no_response"]}),
+            json!({"request": {"command": "execute", "statement": "x"}, "response": null, "reasons": ["no_response"]}),
+        ]
+    );
+}
+
+#[test]
+fn recognition() {
+    let sure = |side| Inference::Sure(if side == C { Sender::Client } else { Sender::Server });
+    let result = [columns(1), row("a"), complete("SELECT 1"), ready(b'I')].concat();
+    let batch = [parse("", "SELECT 1", &[]), bind("", "", &[]), execute("", 0), sync()].concat();
+    let cases: Vec<(&str, Vec<u8>, Inference)> = vec![
+        ("startup", startup(), sure(C)),
+        ("startup of protocol 3.2", packet(196_610, b"user\0ann\0\0"), sure(C)),
+        ("startup without a user", packet(196_608, b"database\0ann\0\0"), Inference::No),
+        ("SSLRequest", packet(80_877_103, &[]), sure(C)),
+        ("GSSENCRequest", packet(80_877_104, &[]), sure(C)),
+        ("cancel", packet(80_877_102, &[0; 8]), sure(C)),
+        ("cancel with a long key", packet(80_877_102, &[0; 36]), sure(C)),
+        ("query", query("SELECT 1"), sure(C)),
+        ("batch", batch.clone(), sure(C)),
+        ("half a batch", batch[..30].to_vec(), Inference::Maybe(Sender::Client)),
+        ("result", result.clone(), sure(S)),
+        ("start of a result", result[..40].to_vec(), Inference::Maybe(Sender::Server)),
+        ("login answered", login(), sure(S)),
+        ("refused encryption", b"N".to_vec(), Inference::Maybe(Sender::Server)),
+        ("Sync alone", sync(), Inference::Maybe(Sender::Client)),
+        ("HTTP", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), Inference::No),
+        ("HTTP answered", b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), Inference::No),
+        ("HTTP posted", b"POST / HTTP/1.1\r\n\r\n".to_vec(), Inference::No),
+        ("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), Inference::No),
+        ("Redis", b"*1\r\n$4\r\nPING\r\n".to_vec(), Inference::No),
+        ("Redis inline", b"SET a b\r\n".to_vec(), Inference::No),
+        ("Redis answered", b"+OK\r\n".to_vec(), Inference::No),
+        ("TLS", vec![0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3], Inference::No),
+        ("MySQL greeting", b"\x4a\0\0\0\x0a8.0.36\0\x08\0\0\0abcdefgh\0".to_vec(), Inference::No),
+        ("MySQL query", [&b"\x51\0\0\0\x03SELECT "[..], &[b'1'; 73]].concat(), Inference::No),
+        ("MySQL prepare", [&b"\x50\0\0\0\x16SELECT "[..], &[b'?'; 72]].concat(), Inference::No),
+        ("MySQL answered", b"\x07\0\0\x01\0\0\0\x02\0\0\0".to_vec(), Inference::No),
+        (
+            "DNS over TCP",
+            b"\0\x1d\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x07example\x03com\0\0\x01\0\x01".to_vec(),
+            Inference::No,
+        ),
+        ("SSH", b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), Inference::No),
+    ];
+    for (name, head, expected) in &cases {
+        assert_eq!((REGISTRATION.infer)(head, Transport::Tcp), *expected, "{name}");
+        if *expected == Inference::No {
+            continue;
+        }
+        for cut in 1..head.len() {
+            assert_ne!((REGISTRATION.infer)(&head[..cut], Transport::Tcp), Inference::No, "{name} cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn what_was_prepared_before_it_could_be_seen_is_not_known() {
+    let mut conversation = Conversation::new(&REGISTRATION, context(Transport::Tcp, true));
+    // The end of an answer, and then what the server sends next.
+    conversation.say(S, &[row("a"), complete("SELECT 1"), ready(b'I')].concat());
+    conversation.say(C, &[bind("", "s1", &["x"]), execute("", 0), sync()].concat());
+    conversation.say(S, &[simple(b'2'), row("a"), complete("SELECT 1"), ready(b'I')].concat());
+    conversation.say(C, &query("SELECT 2"));
+    conversation.say(S, &[complete("SELECT 0"), ready(b'I')].concat());
+    let records: Vec<_> = conversation.close().into_iter().map(bare).collect();
+    let done = |rows: u64| {
+        json!({
+            "status": "ok", "command_tag": format!("SELECT {rows}"), "rows": rows, "transaction_status": "idle",
+        })
+    };
+    assert_eq!(
+        records,
+        [
+            json!({"request": null, "response": done(1), "reasons": ["midstream", "unsolicited"]}),
+            json!({
+                "request": {"command": "execute", "statement": "s1", "parameters": ["x"]}, "response": done(1),
+                "reasons": ["midstream"],
+            }),
+            ok(json!({"command": "query", "query": "SELECT 2"}), done(0)),
+        ]
+    );
+}
+
+#[test]
+fn joined_midstream_the_first_answer_is_not_paired_by_guess() {
+    let mut conversation = Conversation::new(&REGISTRATION, context(Transport::Tcp, true));
+    for number in 1..=3 {
+        conversation.say(C, &query(&format!("SELECT {number}")));
+        conversation.say(S, &[complete(&format!("SELECT {number}")), ready(b'I')].concat());
+    }
+    let records = conversation.close();
+    let pairs: Vec<_> =
+        records.iter().map(|it| [&it["request"]["query"], &it["response"]["command_tag"], &it["reasons"]]).collect();
+    assert_eq!(
+        pairs,
+        [
+            [&json!("SELECT 1"), &Value::Null, &json!(["midstream"])],
+            [&json!("SELECT 2"), &json!("SELECT 2"), &json!([])],
+            [&json!("SELECT 3"), &json!("SELECT 3"), &json!([])],
+        ]
+    );
+}
+
+#[test]
+fn secrets_are_redacted() {
+    let conversation = logged_in(vec![
+        (
+            C,
+            vec![
+                parse("", "SELECT 'secret', $1, $2", &[]),
+                bind_as("", "", 0, &[Some(b"secret"), None]),
+                execute("", 0),
+                sync(),
+            ],
+        ),
+        (S, vec![simple(b'1'), simple(b'2'), error("ERROR", "22P02", "invalid: \"secret\""), ready(b'I')]),
+    ]);
+    let mut exchanges = exchanges(&conversation);
+    let exchange = exchanges.first_mut().unwrap();
+    for part in [&mut exchange.request, &mut exchange.response] {
+        part.as_mut().unwrap().payload.redact();
+    }
+    let record = bare(testing::render(exchange));
+    assert_eq!(record["request"]["query"], "SELECT [redacted], $1, $2");
+    assert_eq!(record["request"]["parameters"], json!(["[redacted]", null]));
+    assert_eq!(record["response"]["error_message"], "invalid: \"[redacted]\"");
+    let summary = exchange.request.as_ref().unwrap().payload.summary();
+    assert_eq!(summary.operation.as_deref(), Some("SELECT"));
+    assert_eq!(summary.target.as_deref(), Some("SELECT [redacted], $1, $2"));
+    let summary = exchange.response.as_ref().unwrap().payload.summary();
+    assert_eq!((summary.status.as_deref(), summary.failed), (Some("22P02"), true));
+}
+
+#[test]
+fn long_messages_are_shown_in_part_and_measured_in_whole() {
+    let sql = format!("SELECT '{}', x", "y".repeat(200_000));
+    let value = "z".repeat(100_000);
+    let conversation = logged_in(vec![
+        (C, vec![query(&sql)]),
+        (S, vec![columns(1), row(&value), complete("SELECT 1"), ready(b'I')]),
+        (C, vec![parse("", "SELECT $1", &[]), bind("", "", &[&value, "b"]), execute("", 0), sync()]),
+        (S, vec![simple(b'1'), simple(b'2'), row(&value), complete("SELECT 1"), ready(b'I')]),
+    ]);
+    // In pieces of an odd size, as a capture brings them.
+    let mut pieces = Conversation::new(&REGISTRATION, context(Transport::Tcp, false));
+    for (side, bytes) in &conversation {
+        bytes.chunks(1447).for_each(|piece| pieces.say_part(*side, piece, piece.len() as u64));
+    }
+    for records in [run(&REGISTRATION, &script(&conversation)), pieces.close()] {
+        assert_eq!(records.len(), 2);
+        let request = &records[0]["request"];
+        assert_eq!(request["query"].as_str().map(str::len), Some(4096));
+        assert_eq!([&request["query_truncated"], &request["bytes"]], [&json!(true), &json!(sql.len() + 6)]);
+        assert_eq!(records[0]["response"]["rows"], 1);
+        let request = &records[1]["request"];
+        assert_eq!(request["parameters"][0].as_str().map(str::len), Some(4096));
+        assert_eq!(request["parameters_truncated"], true);
+        assert_eq!(records[1]["reasons"], json!([]));
+    }
+}
+
+/// Bytes of rows that the capture limit cut off, or that were lost, do no harm: their length is known.
+#[test]
+fn a_hole_in_a_row_loses_nothing() {
+    let value = "z".repeat(500);
+    let mut conversation = Conversation::new(&REGISTRATION, context(Transport::Tcp, false));
+    conversation.say(C, &startup());
+    conversation.say(S, &login());
+    conversation.say(C, &query("SELECT 1"));
+    conversation.say(S, &columns(1));
+    let row = row(&value);
+    conversation.say_part(S, &row[..100], row.len() as u64);
+    conversation.say_part(S, &row[..100], 100);
+    conversation.lose(S, row.len() as u64 - 100);
+    conversation.say(S, &[complete("SELECT 2"), ready(b'I')].concat());
+    let records = conversation.close();
+    assert_eq!(records[0]["response"]["rows"], 2);
+    assert_eq!(records[0]["reasons"], json!([]));
+}
+
+/// A query that the capture limit cut off is shown as far as it was seen, and answered.
+#[test]
+fn a_query_that_was_cut_off_is_still_paired() {
+    let sql = format!("SELECT '{}'", "y".repeat(1000));
+    let bytes = query(&sql);
+    for lost in [false, true] {
+        let mut conversation = Conversation::new(&REGISTRATION, context(Transport::Tcp, false));
+        conversation.say(C, &startup());
+        conversation.say(S, &login());
+        if lost {
+            conversation.say(C, &bytes[..100]);
+            conversation.lose(C, 900);
+            conversation.say(C, &bytes[1000..]);
+            conversation.say(C, &[]);
+        } else {
+            conversation.say_part(C, &bytes[..100], bytes.len() as u64);
+        }
+        let mut records = conversation.take();
+        conversation.say(S, &[complete("SELECT 0"), ready(b'I')].concat());
+        conversation.say(C, &query("SELECT 2"));
+        conversation.say(S, &[complete("SELECT 0"), ready(b'I')].concat());
+        records.extend(conversation.close());
+        assert_eq!(records.len(), 2, "lost: {lost}");
+        let [first, second] = [&records[0], &records[1]];
+        assert_eq!(first["request"]["query"], sql[..95], "lost: {lost}");
+        assert_eq!(first["request"]["bytes"], bytes.len());
+        assert_eq!(first["response"]["status"], "ok");
+        assert_eq!(first["reasons"], json!([if lost { "gap" } else { "truncated" }]));
+        assert_eq!(first["missing_bytes"], if lost { 900 } else { 0 });
+        assert_eq!((&second["request"]["query"], &second["reasons"]), (&json!("SELECT 2"), &json!([])));
+    }
+}
+
+fn exchanges(conversation: &[(Side, Vec<u8>)]) -> Vec<crate::Exchange> {
+    let mut exchanges = Vec::new();
+    let mut connection = crate::Connection::new(
+        std::sync::Arc::from([&REGISTRATION]),
+        context(Transport::Tcp, false),
+        Some(crate::Direction::Read),
+    );
+    let mut positions = [0; 2];
+    for (side, bytes) in conversation {
+        let position = &mut positions[*side as usize];
+        let segment =
+            crate::Segment { position: *position, bytes, length: bytes.len() as u64, span: crate::Span::default() };
+        *position += bytes.len() as u64;
+        let direction = if *side == C { crate::Direction::Read } else { crate::Direction::Write };
+        connection.data(crate::Layer::Socket, direction, segment, &mut exchanges);
+    }
+    exchanges
+}
