@@ -17,6 +17,7 @@ pub mod dns;
 mod exchange;
 mod fifo;
 pub mod http;
+pub mod http2;
 mod inference;
 mod limits;
 mod parser;

@@ -34,7 +34,7 @@ mod head;
 mod inference;
 mod message;
 mod pairing;
-mod redaction;
+pub(crate) mod redaction;
 mod switch;
 #[cfg(test)]
 mod tests;

@@ -95,7 +95,7 @@ const SECRET_PARAMETERS: &[&str] = &[
 const REDACTED: &[u8] = Text::REDACTED.as_bytes();
 
 /// The value of a field (its name in lower case) as it may be printed.
-pub(super) fn field<'a>(name: &[u8], value: &'a [u8]) -> Cow<'a, [u8]> {
+pub(crate) fn field<'a>(name: &[u8], value: &'a [u8]) -> Cow<'a, [u8]> {
     if is_secret_field(name) {
         Cow::Borrowed(REDACTED)
     } else if URL_FIELDS.iter().any(|field| field.as_bytes() == name) {
@@ -113,7 +113,7 @@ fn is_secret_field(name: &[u8]) -> bool {
 }
 
 /// A URL or a request target without its userinfo and without the values of secret query parameters.
-pub(super) fn url(url: &[u8]) -> Cow<'_, [u8]> {
+pub(crate) fn url(url: &[u8]) -> Cow<'_, [u8]> {
     let (before, rest) = match split_authority(url) {
         Some((scheme, authority, rest)) => {
             let host = without_userinfo(authority);
@@ -140,7 +140,7 @@ pub(super) fn split_authority(url: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 }
 
 /// Host and port of an authority.
-pub(super) fn without_userinfo(authority: &[u8]) -> &[u8] {
+pub(crate) fn without_userinfo(authority: &[u8]) -> &[u8] {
     memchr::memrchr(b'@', authority).and_then(|at| authority.get(at + 1..)).unwrap_or(authority)
 }
 

@@ -1,0 +1,282 @@
+//! One stream: its two messages, and the exchange that they make.
+
+use super::fields::{Fields, Section};
+use super::grpc::{self, Messages};
+use super::headers::Headers;
+use super::types::{Calls, Common, Destination, ErrorCode, GrpcRequest, GrpcResponse, Request, Response};
+use crate::{Exchange, Part, Payload, Reason, Reasons, Text, Time};
+
+/// What one side sent on a stream.
+#[derive(Debug)]
+pub(super) struct Message {
+    /// When its first byte passed.
+    pub(super) start: Option<Time>,
+    /// When its last byte passed.
+    pub(super) end: Option<Time>,
+    /// Bytes of the frames seen.
+    pub(super) wire: u64,
+    /// Bytes of content in them.
+    pub(super) body: u64,
+    /// Why frames of it may have passed unseen.
+    pub(super) torn: Reasons,
+    /// Whether END_STREAM was seen.
+    pub(super) ended: bool,
+    pub(super) head: Option<Fields>,
+    pub(super) trailers: Option<Headers>,
+    pub(super) reset: Option<(u32, Time)>,
+    /// The gRPC messages in it; `None` where there are none, or some could not be seen.
+    pub(super) messages: Option<Messages>,
+}
+
+impl Message {
+    /// `torn`: why its beginning may have passed unseen.
+    fn new(torn: Reasons) -> Self {
+        Self {
+            start: None,
+            end: None,
+            wire: 0,
+            body: 0,
+            torn,
+            ended: false,
+            head: None,
+            trailers: None,
+            reset: None,
+            messages: None,
+        }
+    }
+
+    /// Takes the head: `wire` bytes of frames, from `start` on. A message begins with its head, so whatever was seen
+    /// or lost before is no part of it.
+    pub(super) fn begin(&mut self, head: Fields, start: Time, wire: u64) {
+        self.wire = wire;
+        self.body = 0;
+        if head.section == Section::Head {
+            self.torn = Reasons::NONE;
+        }
+        self.start = Some(start);
+        let grpc = head.headers.get("content-type").is_some_and(grpc::is_grpc);
+        self.messages = (grpc && self.torn.is_empty()).then(Messages::default);
+        self.head = Some(head);
+    }
+
+    /// Frames of it may have passed unseen.
+    pub(super) fn tear(&mut self, reason: Reason) {
+        self.torn.add(reason);
+        self.messages = None;
+    }
+
+    fn header(&self, name: &str) -> Option<&Text> {
+        self.head.as_ref()?.headers.get(name)
+    }
+
+    /// A field of the trailers, or of a head that has none behind it.
+    fn last_header(&self, name: &str) -> Option<&Text> {
+        self.trailers.as_ref().and_then(|trailers| trailers.get(name)).or_else(|| self.header(name))
+    }
+
+    /// The wire size, if the whole message is known to have been seen. A stream that was `closed` early has none to
+    /// come.
+    fn size(&self, closed: bool) -> Option<u64> {
+        (self.torn.is_empty() && (self.ended || closed)).then_some(self.wire)
+    }
+
+    fn calls(&self, origin: Option<Time>, closed: bool) -> Calls {
+        let messages = self.messages.as_ref();
+        Calls {
+            messages: messages.filter(|_| self.size(closed).is_some()).map(|messages| messages.count),
+            first_message_ns: messages.and_then(|messages| offset(origin, messages.first?)),
+            last_message_ns: messages.and_then(|messages| offset(origin, messages.last?)),
+        }
+    }
+
+    fn common(&mut self, origin: Option<Time>, closed: bool) -> Common {
+        Common {
+            version: "2",
+            headers: self.head.as_mut().map(|head| std::mem::take(&mut head.headers)),
+            body_bytes: self.size(closed).map(|_| self.body),
+            trailers: self.trailers.take(),
+            reset: self.reset.map(|(code, at)| ErrorCode::new(code, offset(origin, at))),
+        }
+    }
+}
+
+/// A request with its response, being seen.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) id: u32,
+    /// Place of the request; `None` while no request has been seen.
+    pub(super) sequence: Option<u64>,
+    pub(super) pushed: bool,
+    pub(super) request: Message,
+    pub(super) response: Message,
+    /// The request of an upgraded connection, which was sent in HTTP/1.1.
+    pub(super) upgraded: Option<Part>,
+    pub(super) interim: Vec<u16>,
+    pub(super) goaway: Option<(u32, Time)>,
+    pub(super) reasons: Reasons,
+    pub(super) missing: u64,
+    /// When something was last seen of it.
+    pub(super) active: Time,
+}
+
+impl Stream {
+    /// A stream on which nothing has been seen. `torn`: why frames on it may have passed before.
+    pub(super) fn new(id: u32, torn: Reasons, now: Time) -> Self {
+        Self {
+            id,
+            sequence: None,
+            pushed: false,
+            request: Message::new(torn),
+            response: Message::new(torn),
+            upgraded: None,
+            interim: Vec::new(),
+            goaway: None,
+            reasons: Reasons::NONE,
+            missing: 0,
+            active: now,
+        }
+    }
+
+    /// Whether a request was seen, or its trailers.
+    pub(super) fn has_request(&self) -> bool {
+        self.has_request_head() || self.request.trailers.is_some()
+    }
+
+    /// Whether the start of the request was seen.
+    pub(super) fn has_request_head(&self) -> bool {
+        self.upgraded.is_some() || self.request.head.is_some()
+    }
+
+    fn has_response(&self) -> bool {
+        self.response.wire > 0 || self.response.reset.is_some() || self.goaway.is_some()
+    }
+
+    /// Whether nothing more is to come that this could still wait for. Where the end of the request may have passed
+    /// unseen, the end of the response is enough.
+    pub(super) fn is_finished(&self) -> bool {
+        let reset = self.request.reset.is_some() || self.response.reset.is_some() || self.goaway.is_some();
+        reset || self.response.ended && (self.request.ended || !self.request.torn.is_empty())
+    }
+
+    /// What is known of it; `None` if that is nothing.
+    pub(super) fn into_exchange(mut self) -> Option<Exchange> {
+        let grpc = self.is_grpc();
+        if !self.has_response() || !self.response.ended && self.closed().is_none() {
+            self.reasons.add(Reason::NoResponse);
+        }
+        for message in [&self.request, &self.response] {
+            self.reasons.merge(message.torn);
+            self.reasons.merge(message.head.as_ref().map_or(Reasons::NONE, |head| head.reasons));
+        }
+        let origin = self.upgraded.as_ref().map_or(self.request.start, |part| part.start);
+        let response = self.response_part(grpc, origin);
+        let request = self.upgraded.take().or_else(|| self.request_part(grpc));
+        (request.is_some() || response.is_some()).then(|| Exchange {
+            protocol: if grpc { "grpc" } else { "http" },
+            sequence: self.sequence,
+            request,
+            response,
+            reasons: self.reasons,
+            missing_bytes: self.missing,
+        })
+    }
+
+    /// The request's media type decides; where it is not known, what the response says of itself.
+    fn is_grpc(&self) -> bool {
+        if self.upgraded.is_some() {
+            return false;
+        }
+        let response = || {
+            self.response.header("content-type").is_some_and(grpc::is_grpc)
+                || self.response.last_header("grpc-status").is_some()
+        };
+        self.request.header("content-type").map_or_else(response, grpc::is_grpc)
+    }
+
+    /// When the stream ended early.
+    fn closed(&self) -> Option<Time> {
+        let closed = self.request.reset.or(self.response.reset).or(self.goaway);
+        closed.map(|(_, at)| at)
+    }
+
+    fn request_part(&mut self, grpc: bool) -> Option<Part> {
+        if !self.has_request() {
+            return None;
+        }
+        let origin = self.request.start;
+        let closed = self.closed();
+        let calls = self.request.calls(origin, closed.is_some());
+        let destination = self.destination();
+        let bytes = self.request.size(closed.is_some());
+        let end = if self.request.ended { self.request.end } else { self.request.reset.map(|(_, at)| at) };
+        let common = self.request.common(origin, closed.is_some());
+        let payload: Box<dyn Payload> = if grpc {
+            let path = destination.path.as_ref().map(Text::as_bytes);
+            let (service, method) = path.and_then(grpc::service_and_method).unzip();
+            Box::new(GrpcRequest { service, method, calls, destination, common })
+        } else {
+            let (method, target, connect_protocol) = self.request.head.as_mut().map_or((None, None, None), |head| {
+                let target = head.path.take().or_else(|| tunnel_target(head));
+                (head.method.take(), target, head.protocol.take())
+            });
+            Box::new(Request { method, target, connect_protocol, destination, common })
+        };
+        Some(Part { bytes, start: origin, end, payload })
+    }
+
+    fn destination(&self) -> Destination {
+        let head = self.request.head.as_ref();
+        let path = head.and_then(|head| head.path.as_ref());
+        let without_query =
+            |path: &Text| Text::from(path.as_bytes().split(|&byte| byte == b'?').next().unwrap_or_default());
+        Destination {
+            path: path.map(without_query),
+            host: head.and_then(host).cloned(),
+            scheme: head.and_then(|head| head.scheme.clone()),
+            stream_id: self.id,
+            pushed: self.pushed,
+        }
+    }
+
+    fn response_part(&mut self, grpc: bool, origin: Option<Time>) -> Option<Part> {
+        if !self.has_response() {
+            return None;
+        }
+        let closed = self.closed();
+        let calls = self.response.calls(origin, closed.is_some());
+        let bytes = self.response.size(closed.is_some());
+        let start = self.response.start.or(closed.filter(|_| self.response.wire == 0));
+        let end = if self.response.ended { self.response.end } else { closed };
+        let grpc_status = self.response.last_header("grpc-status").and_then(grpc::status);
+        let grpc_message = self.response.last_header("grpc-message").map(grpc::message);
+        let response = Response {
+            status: self.response.head.as_ref().and_then(|head| head.status),
+            common: self.response.common(origin, closed.is_some()),
+            interim: std::mem::take(&mut self.interim),
+            goaway: self.goaway.map(|(code, at)| ErrorCode::new(code, offset(origin, at))),
+            stream_id: (!self.has_request()).then_some(self.id),
+        };
+        let payload: Box<dyn Payload> = if grpc {
+            Box::new(GrpcResponse { grpc_status, grpc_message, calls, response })
+        } else {
+            Box::new(response)
+        };
+        Some(Part { bytes, start, end, payload })
+    }
+}
+
+/// `:authority`, or the field `host` if there certainly is none.
+fn host(head: &Fields) -> Option<&Text> {
+    let fallback = || head.headers.get("host").filter(|_| head.reasons.is_empty());
+    head.authority.as_ref().or_else(fallback)
+}
+
+/// Where a CONNECT goes, which has no path (RFC 9113, section 8.5).
+fn tunnel_target(head: &Fields) -> Option<Text> {
+    let connect = head.method.as_ref().is_some_and(|method| *method == "CONNECT");
+    head.authority.clone().filter(|_| connect && head.reasons.is_empty())
+}
+
+fn offset(origin: Option<Time>, at: Time) -> Option<u64> {
+    at.0.checked_sub(origin?.0)
+}
