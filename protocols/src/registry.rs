@@ -26,7 +26,13 @@ impl std::fmt::Debug for Registration {
 }
 
 /// Every protocol, in the order in which they are asked whether they recognise a connection.
-pub static ALL: &[Registration] = &[crate::dns::REGISTRATION, crate::http::REGISTRATION, crate::http2::REGISTRATION, crate::pgsql::REGISTRATION, crate::redis::REGISTRATION];
+pub static ALL: &[Registration] = &[
+    crate::http2::REGISTRATION,
+    crate::http::REGISTRATION,
+    crate::dns::REGISTRATION,
+    crate::redis::REGISTRATION,
+    crate::pgsql::REGISTRATION,
+];
 
 impl Registration {
     /// The name of the protocol.
