@@ -162,10 +162,7 @@ impl Format {
                 if read_u32(head, 0, false) == SECTION_HEADER {
                     *big_endian = read_u32(head, 8, true) == pcap_parser::BOM_MAGIC;
                 }
-                let length = read_u32(head, 4, *big_endian);
-                // Padding to 32 bits is part of a block; some writers leave it out of the length, and then the next
-                // block follows at once.
-                u64::from(length)
+                u64::from(read_u32(head, 4, *big_endian))
             }
         };
         match usize::try_from(length) {

@@ -120,9 +120,8 @@ fn simple_and_obsolete_packet_blocks() {
         let format = Format { big_endian, nanoseconds: true, pcapng: true };
         let mut file = format.section(&[101]);
         file.extend(format.block(3, &[&format_u32(format, 7)[..], &[1, 2, 3, 4, 5, 6, 7, 0]].concat()));
-        let head = if big_endian { [0, 0, 0xff, 0xff] } else { [0, 0, 0xff, 0xff] };
         let fields = [0, 42, 3, 60].map(|value| format_u32(format, value)).concat();
-        file.extend(format.block(2, &[&head[..], &fields, &[9, 8, 7, 0]].concat()));
+        file.extend(format.block(2, &[&[0, 0, 0xff, 0xff][..], &fields, &[9, 8, 7, 0]].concat()));
         let (packets, error) = read(&file);
         assert!(error.is_none(), "{error:?}");
         assert_eq!((packets[0].bytes.as_slice(), packets[0].time), (&[1, 2, 3, 4, 5, 6, 7][..], 0));
@@ -155,15 +154,18 @@ fn a_file_cut_at_any_byte_gives_the_records_up_to_the_cut() {
     let packets = conversation().packets;
     for format in Format::all() {
         let whole = format.file(&packets);
-        let ends: Vec<usize> = (0..=packets.len()).map(|n| format.file(&packets[..n.max(1)]).len()).collect();
-        let head =
-            whole.len() - (format.file(&packets).len() - if format.pcapng { format.section(&[101]).len() } else { 24 });
+        let head = if format.pcapng { format.section(&[101]).len() } else { format.pcap_head(101).len() };
+        let mut boundaries: Vec<usize> = (1..=packets.len()).map(|n| format.file(&packets[..n]).len()).collect();
+        let packet_ends = boundaries.clone();
+        boundaries.push(head);
+        if format.pcapng {
+            boundaries.push(format.section(&[]).len());
+        }
         for cut in 0..whole.len() {
             let (read, error) = read(&whole[..cut]);
-            let complete = if cut < ends[1] { 0 } else { ends.iter().skip(1).filter(|&&end| end <= cut).count() };
+            let complete = packet_ends.iter().filter(|&&end| end <= cut).count();
             assert_eq!(read.len(), complete, "{format:?} cut at {cut}");
-            let at_boundary = cut == head || ends.contains(&cut) || (format.pcapng && cut == format.section(&[]).len());
-            assert_eq!(error.is_none(), at_boundary && cut > 0, "{format:?} cut at {cut}: {error:?}");
+            assert_eq!(error.is_none(), boundaries.contains(&cut), "{format:?} cut at {cut}: {error:?}");
             if let Some(error) = error {
                 assert!(error.offset <= cut as u64, "{format:?} cut at {cut}: {error}");
             }

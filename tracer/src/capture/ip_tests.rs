@@ -4,8 +4,11 @@ use super::super::packet::Packet;
 use super::super::testing::udp;
 use super::*;
 
-/// What came out: ends and payload.
-fn decode_all(packets: &[(u32, &[u8])]) -> (Vec<(String, String, Vec<u8>, usize)>, Vec<Skip>) {
+/// Source, destination, captured payload and its full length.
+type Found = (String, String, Vec<u8>, usize);
+
+/// What came out of packets, each with its link type.
+fn decode_all(packets: &[(u32, &[u8])]) -> (Vec<Found>, Vec<Skip>) {
     let mut network = Network::default();
     let (mut out, mut skips) = (Vec::new(), Vec::new());
     for &(link_type, bytes) in packets {
