@@ -63,6 +63,14 @@ pub enum Problem {
     /// The first bytes are those of no known format.
     #[error("neither pcap nor pcapng")]
     UnknownFormat,
+    /// A version of the format that is not known.
+    #[error("version {major}.{minor} of the format is not known")]
+    UnknownVersion {
+        /// Major version.
+        major: u16,
+        /// Minor version.
+        minor: u16,
+    },
     /// The file ends inside a record.
     #[error("the file ends inside a record: {missing} bytes are missing, or more")]
     Truncated {
@@ -200,7 +208,10 @@ fn block(
 ) -> Result<(), Problem> {
     let parse = if big_endian { parse_block_be } else { parse_block_le };
     match parse(record).map_err(|_| Problem::Malformed)?.1 {
-        Block::SectionHeader(_) => interfaces.clear(),
+        Block::SectionHeader(block) => {
+            known_version(1, block.major_version, block.minor_version)?;
+            interfaces.clear();
+        }
         Block::InterfaceDescription(block) if interfaces.len() < MAX_INTERFACES => {
             interfaces.push(Interface::new(&block, big_endian));
         }
@@ -307,8 +318,13 @@ fn recognise(window: &mut Window) -> Result<Format, Problem> {
         return Err(Problem::UnknownFormat);
     }
     let (_, header) = parse_pcap_header(window.need(PCAP_FILE_HEADER)?).map_err(|_| Problem::UnknownFormat)?;
+    known_version(2, header.version_major, header.version_minor)?;
     window.consume(PCAP_FILE_HEADER);
     Ok(Format::Pcap { header })
+}
+
+fn known_version(known: u16, major: u16, minor: u16) -> Result<(), Problem> {
+    if major == known { Ok(()) } else { Err(Problem::UnknownVersion { major, minor }) }
 }
 
 /// The four bytes at `at`; 0 where there are none.

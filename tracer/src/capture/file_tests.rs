@@ -202,7 +202,13 @@ fn broken_files_are_refused_and_the_next_file_is_read() {
     short.extend([6, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0]);
     let mut lying = ng.section(&[1]);
     lying.extend(ng.block(6, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0, 0, 0, 0xff, 0, 0, 0]));
+    let mut version = Format::PLAIN.pcap_head(1);
+    version[4] = 9;
+    let mut section_version = ng.section(&[1]);
+    section_version[12] = 7;
     let cases = [
+        (version, "version 9.4 of the format is not known"),
+        (section_version, "version 7.0 of the format is not known"),
         (b"not a capture at all".to_vec(), "neither pcap nor pcapng"),
         (Vec::new(), "the file ends"),
         (huge, "a record of 2147483663 bytes is not believed"),
