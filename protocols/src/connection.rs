@@ -225,9 +225,19 @@ impl Connection {
         }
     }
 
-    /// Bytes held for this connection.
+    /// Position of the next byte in order in this direction, once known. Stays where it is when nothing more is taken.
+    pub fn position(&self, direction: Direction) -> Option<u64> {
+        self.half(direction).reassembler.next()
+    }
+
+    /// Bytes in order that nothing has consumed yet.
     pub fn buffered(&self) -> usize {
         self.read.buffer.len() + self.write.buffer.len()
+    }
+
+    /// Bytes held for this connection: not consumed yet, or ahead of their turn.
+    pub fn held(&self) -> usize {
+        self.buffered() + self.read.reassembler.held() + self.write.reassembler.held()
     }
 
     /// What happened so far.

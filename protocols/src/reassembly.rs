@@ -103,6 +103,11 @@ impl Reassembler {
         !self.held.is_empty()
     }
 
+    /// Bytes held ahead of their turn, with what it takes to hold them.
+    pub fn held(&self) -> usize {
+        self.held_bytes
+    }
+
     /// Position of the next byte in order, once known.
     pub fn next(&self) -> Option<u64> {
         self.next
@@ -129,7 +134,12 @@ impl Reassembler {
             }
             return;
         }
-        self.deliver(segment.bytes, segment.length, segment.span, transfer_start, deliver);
+        if self.held.range(..next + segment.length).next().is_some() {
+            // What is held arrived first.
+            self.hold(segment, transfer_start);
+        } else {
+            self.deliver(segment.bytes, segment.length, segment.span, transfer_start, deliver);
+        }
         self.release(deliver);
     }
 
@@ -148,6 +158,7 @@ impl Reassembler {
         let next = *self.next.get_or_insert(position);
         if next < position {
             self.miss(position - next, Cause::Lost, None, deliver);
+            self.release(deliver);
         }
     }
 
@@ -230,4 +241,47 @@ fn tail(segment: Segment<'_>, n: u64) -> Segment<'_> {
 fn conflicts(held: &Held, from: usize, again: &[u8], covered: usize) -> u64 {
     let first = held.bytes.get(from..).unwrap_or_default();
     first.iter().zip(again.iter().take(covered)).filter(|(a, b)| a != b).count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(position: u64, bytes: &[u8]) -> Segment<'_> {
+        Segment { position, bytes, length: bytes.len() as u64, span: Span::default() }
+    }
+
+    /// What comes out, holes as question marks.
+    fn text(chunk: Chunk<'_>) -> String {
+        match chunk {
+            Chunk::Bytes { bytes, .. } => String::from_utf8(bytes.to_vec()).unwrap(),
+            Chunk::Missing { length, .. } => "?".repeat(length as usize),
+        }
+    }
+
+    #[test]
+    fn a_segment_in_order_that_overlaps_held_ones_loses_to_them() {
+        let mut reassembler = Reassembler::new(Some(0), 1000);
+        let mut out = String::new();
+        let mut deliver = |chunk: Chunk<'_>| out += &text(chunk);
+        reassembler.insert(segment(2, b"CD"), &mut deliver);
+        reassembler.insert(segment(6, b"GH"), &mut deliver);
+        reassembler.insert(segment(0, b"abcdefg"), &mut deliver);
+        reassembler.insert(segment(8, b"i"), &mut deliver);
+        reassembler.flush(&mut deliver);
+        assert_eq!(out, "abCDefGHi");
+        let tally = reassembler.tally();
+        assert_eq!((tally.delivered, tally.duplicate, tally.conflicting, tally.lost), (9, 3, 3, 0));
+        assert_eq!(reassembler.held(), 0);
+    }
+
+    #[test]
+    fn what_is_held_right_behind_an_acknowledged_hole_is_released() {
+        let mut reassembler = Reassembler::new(Some(0), 1000);
+        let mut out = String::new();
+        reassembler.insert(segment(4, b"efgh"), &mut |_| {});
+        reassembler.flush_before(4, &mut |chunk| out += &text(chunk));
+        assert_eq!(out, "????efgh");
+        assert_eq!((reassembler.is_waiting(), reassembler.held()), (false, 0));
+    }
 }

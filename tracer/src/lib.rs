@@ -1,6 +1,7 @@
 //! From a running process to one line per request.
 
 pub mod attach;
+pub mod capture;
 pub mod cli;
 pub mod connections;
 pub mod doctor;

@@ -1,0 +1,462 @@
+//! From capture files to exchanges.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use protocols::{Connection, Context, Direction, Exchange, Limits, Registration, Segment, Span, Time, Transport};
+
+use super::annotation::{Annotation, Event};
+use super::file::{CaptureFile, FileError, Problem};
+use super::ip::{Datagram, Header, Network, Tcp};
+use super::ledger::{ReplayLedger, Skip};
+use super::link;
+use super::packet::{Packet, Wire};
+use super::table::{Entry, Key, Kind, Table};
+use super::tcp::{Arrival, Opening, Stream, Target};
+use super::udp::Copies;
+use crate::record::{Clock, ConnectionInfo, Endpoint, Origin, Role, TupleSource};
+
+/// How long a datagram flow without packets, or a closed stream, is remembered.
+const FORGET_NS: u64 = 60_000_000_000;
+
+/// What a replay keeps to.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The protocols that may be recognised.
+    pub candidates: Arc<[&'static Registration]>,
+    /// Bounds on each connection.
+    pub limits: Limits,
+    /// Connections that are followed at a time.
+    pub max_connections: usize,
+    /// Bytes that all connections together may hold.
+    pub max_held: usize,
+}
+
+/// `tracer replay`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ReplayArgs {
+    /// Capture files (pcap or pcapng, also compressed with gzip), read in this order; `-` is standard input
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Connections to follow at a time; the one that has been quiet longest is given up beyond it
+    #[arg(long, value_name = "COUNT", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: u32,
+    /// Bytes that all connections together may hold, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_memory: u32,
+}
+
+impl ReplayArgs {
+    /// The files.
+    pub fn inputs(&self) -> Vec<Input> {
+        self.files.iter().cloned().map(Input::File).collect()
+    }
+
+    /// What the flags say, for these protocols.
+    pub fn options(&self, candidates: Arc<[&'static Registration]>, limits: Limits) -> Options {
+        Options {
+            candidates,
+            limits,
+            max_connections: self.max_connections as usize,
+            max_held: (self.max_memory as usize) << 20,
+        }
+    }
+}
+
+/// Where packets come from.
+pub enum Input {
+    /// A file by its path; `-` is standard input.
+    File(PathBuf),
+    /// Something that can be read, with a name for messages.
+    Reader(String, Box<dyn Read>),
+}
+
+impl Input {
+    fn open(self) -> Result<CaptureFile, FileError> {
+        let (name, source): (String, io::Result<Box<dyn Read>>) = match self {
+            Self::File(path) if path.as_os_str() == "-" => ("standard input".into(), Ok(Box::new(io::stdin()))),
+            Self::File(path) => {
+                let file = File::open(&path).map(|file| Box::new(file) as Box<dyn Read>);
+                (path.display().to_string(), file)
+            }
+            Self::Reader(name, source) => (name, Ok(source)),
+        };
+        match source {
+            Ok(source) => CaptureFile::open(name, source),
+            Err(error) => Err(FileError { file: name, offset: 0, problem: Problem::Read(error) }),
+        }
+    }
+}
+
+/// A replay that came to its end.
+#[derive(Debug)]
+pub struct Replayed {
+    /// What became of everything that was read.
+    pub ledger: ReplayLedger,
+    /// Files that could not be read to their end. What came before the error has been replayed.
+    pub errors: Vec<FileError>,
+}
+
+/// Reads the files one after the other, as one capture, and gives `sink` each exchange when it is complete. An error
+/// of the sink ends the replay.
+pub fn replay<E>(
+    options: &Options,
+    inputs: impl IntoIterator<Item = Input>,
+    sink: impl FnMut(Exchange, Origin<'_>) -> Result<(), E>,
+) -> Result<Replayed, E> {
+    let mut run = Run::new(options, sink);
+    let mut errors = Vec::new();
+    for input in inputs {
+        let mut file = match input.open() {
+            Ok(file) => file,
+            Err(error) => {
+                errors.push(error);
+                continue;
+            }
+        };
+        loop {
+            match file.step(&mut |packet| run.packet(packet)) {
+                Ok(true) if run.failed.is_some() => break,
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    errors.push(error);
+                    break;
+                }
+            }
+        }
+    }
+    run.finish();
+    match run.failed {
+        Some(error) => Err(error),
+        None => Ok(Replayed { ledger: run.ledger, errors }),
+    }
+}
+
+struct Run<'a, S, E> {
+    options: &'a Options,
+    sink: S,
+    /// The sink's error.
+    failed: Option<E>,
+    network: Network,
+    table: Table,
+    ledger: ReplayLedger,
+    /// Time of the last packet that had one.
+    now: Time,
+    exchanges: Vec<Exchange>,
+}
+
+/// When a packet passed.
+#[derive(Clone, Copy)]
+struct Moment {
+    time: Time,
+    /// The file does not say: `time` is that of an earlier packet.
+    unknown: bool,
+}
+
+impl<'a, S, E> Run<'a, S, E>
+where
+    S: FnMut(Exchange, Origin<'_>) -> Result<(), E>,
+{
+    fn new(options: &'a Options, sink: S) -> Self {
+        Self {
+            options,
+            sink,
+            failed: None,
+            network: Network::default(),
+            table: Table::default(),
+            ledger: ReplayLedger::default(),
+            now: Time(0),
+            exchanges: Vec::new(),
+        }
+    }
+
+    fn packet(&mut self, packet: Packet<'_>) {
+        self.ledger.packets.read += 1;
+        self.now = packet.time.unwrap_or(self.now);
+        self.expire();
+        let moment = Moment { time: self.now, unknown: packet.time.is_none() };
+        let annotation = match packet.comment.and_then(Annotation::parse) {
+            Some(Ok(annotation)) => Some(annotation),
+            Some(Err(_)) => return self.ledger.skip(Skip::Comment),
+            None => None,
+        };
+        let mut network = std::mem::take(&mut self.network);
+        let decoded = link::decode(packet.link_type, packet.wire).and_then(|frame| {
+            network.decode(frame, self.now, &mut |datagram| match &annotation {
+                Some(annotation) => self.recorded(annotation, datagram.payload, moment),
+                None => self.datagram(datagram, moment),
+            })
+        });
+        if let Err(skip) = decoded {
+            self.ledger.skip(skip);
+        }
+        self.network = network;
+        self.count_fragments();
+    }
+
+    fn count_fragments(&mut self) {
+        let counts = self.network.take_counts();
+        let packets = &mut self.ledger.packets;
+        packets.fragments += counts.fragments;
+        packets.reassembled += counts.reassembled;
+        for (count, skip) in
+            [(counts.incomplete, Skip::FragmentIncomplete), (counts.overlapping, Skip::FragmentOverlap)]
+        {
+            (0..count).for_each(|_| self.ledger.skip(skip));
+        }
+    }
+
+    fn datagram(&mut self, datagram: Datagram<'_>, moment: Moment) {
+        let Datagram { source, destination, transport, payload } = datagram;
+        let (low, high) = if source <= destination { (source, destination) } else { (destination, source) };
+        match transport {
+            Header::Tcp(header) => {
+                self.ledger.packets.delivered += 1;
+                let key = Key::Tcp(low, high);
+                let entry = self.table.take(&key);
+                let mut entry = self.stream(entry, source, destination, header);
+                self.segment(&mut entry, source, header, payload, moment);
+                self.put(key, entry);
+            }
+            Header::Udp { identification } => {
+                let key = Key::Udp(low, high);
+                let entry = self.table.take(&key);
+                let mut entry = entry
+                    .unwrap_or_else(|| self.begin(Kind::Udp(Copies::default()), [source, destination], None, false));
+                self.udp(&mut entry, source, identification, payload, moment);
+                self.put(key, entry);
+            }
+        }
+    }
+
+    /// The connection that a segment belongs to: the one that its addresses had so far, unless a SYN begins another.
+    fn stream(&mut self, entry: Option<Entry>, source: SocketAddr, destination: SocketAddr, header: Tcp) -> Entry {
+        let opening = match &entry {
+            Some(Entry { kind: Kind::Tcp(stream), .. }) if header.syn && !header.rst => {
+                entry.as_ref().map(|entry| stream.opening(direction(entry, source), header))
+            }
+            _ => None,
+        };
+        match (entry, opening) {
+            (Some(entry), None | Some(Opening::Same)) => entry,
+            (Some(mut entry), Some(Opening::Simultaneous)) => {
+                entry.connection = self.connection(Transport::Tcp, None, false);
+                entry
+            }
+            (Some(entry), Some(Opening::New)) => {
+                self.close(entry);
+                self.stream(None, source, destination, header)
+            }
+            (None, _) => {
+                let (midstream, client) = (!header.syn, header.syn.then_some(Direction::Read));
+                let answer = header.syn && header.acknowledgment.is_some();
+                let ends = if answer { [destination, source] } else { [source, destination] };
+                self.begin(Kind::Tcp(Stream::default()), ends, client, midstream)
+            }
+        }
+    }
+
+    fn begin(&mut self, kind: Kind, ends: [SocketAddr; 2], client: Option<Direction>, midstream: bool) -> Entry {
+        let transport = match &kind {
+            Kind::Udp(_) => Transport::Udp,
+            Kind::Tcp(_) | Kind::Recorded { .. } => Transport::Tcp,
+        };
+        let connection = self.connection(transport, client, midstream);
+        self.enter(connection, kind, Some(ends))
+    }
+
+    fn connection(&self, transport: Transport, client: Option<Direction>, midstream: bool) -> Connection {
+        let context = Context { transport, midstream, limits: self.options.limits };
+        Connection::new(Arc::clone(&self.options.candidates), context, client)
+    }
+
+    fn enter(&mut self, connection: Connection, kind: Kind, ends: Option<[SocketAddr; 2]>) -> Entry {
+        self.ledger.connections.opened += 1;
+        Entry::new(self.ledger.connections.opened, connection, kind, ends)
+    }
+
+    fn segment(&mut self, entry: &mut Entry, source: SocketAddr, header: Tcp, payload: Wire<'_>, moment: Moment) {
+        entry.untimed |= moment.unknown;
+        let arrival = Arrival { direction: direction(entry, source), header, payload, time: moment.time };
+        let Kind::Tcp(stream) = &mut entry.kind else { return };
+        let mut target =
+            Target { connection: &mut entry.connection, exchanges: &mut self.exchanges, ledger: &mut self.ledger };
+        stream.segment(&arrival, &mut target);
+        self.emit(entry);
+    }
+
+    fn udp(&mut self, entry: &mut Entry, source: SocketAddr, identification: u16, payload: Wire<'_>, moment: Moment) {
+        entry.untimed |= moment.unknown;
+        let direction = direction(entry, source);
+        let length = payload.length as u64;
+        self.ledger.bytes.seen += length;
+        let Kind::Udp(copies) = &mut entry.kind else { return };
+        if copies.is_copy(direction, identification, payload, moment.time) {
+            self.ledger.packets.duplicate += 1;
+            self.ledger.bytes.duplicate += length;
+            return;
+        }
+        self.ledger.packets.delivered += 1;
+        entry.connection.tick(moment.time, &mut self.exchanges);
+        entry.connection.datagram(direction, payload.bytes, length, Span::at(moment.time), &mut self.exchanges);
+        self.count_datagram(entry, payload.bytes.len() as u64, length);
+        self.emit(entry);
+    }
+
+    /// Datagrams pass no reassembly, which would count them.
+    fn count_datagram(&mut self, entry: &Entry, captured: u64, length: u64) {
+        let bytes = &mut self.ledger.bytes;
+        if entry.connection.protocol().is_none() {
+            bytes.passed_over += length;
+            return;
+        }
+        bytes.delivered += captured;
+        bytes.truncated += length - captured;
+    }
+
+    /// Takes a packet of a recording: everything but the payload is in its comment.
+    fn recorded(&mut self, annotation: &Annotation, payload: Wire<'_>, moment: Moment) {
+        self.ledger.packets.delivered += 1;
+        let key = Key::Recorded(annotation.info.id.clone());
+        let mut entry = match self.table.take(&key) {
+            Some(entry) => entry,
+            None => {
+                let connection = self.connection(annotation.info.transport, annotation.client, annotation.midstream);
+                self.enter(connection, Kind::Recorded { process: None, info: annotation.info.clone() }, None)
+            }
+        };
+        entry.kind = Kind::Recorded { process: annotation.process.clone(), info: annotation.info.clone() };
+        entry.untimed |= moment.unknown;
+        let (connection, exchanges) = (&mut entry.connection, &mut self.exchanges);
+        match annotation.event {
+            Event::Open => {}
+            Event::Data { direction, layer, position, length, duration_ns } => {
+                let bytes = payload.bytes;
+                let length = length.max(bytes.len() as u64);
+                let span = Span { start: Time(moment.time.0.saturating_sub(duration_ns)), end: moment.time };
+                self.ledger.bytes.seen += length;
+                if annotation.info.transport == Transport::Udp {
+                    connection.tick(span.start, exchanges);
+                    connection.datagram(direction, bytes, length, span, exchanges);
+                    self.count_datagram(&entry, bytes.len() as u64, length);
+                } else if connection.is_done() {
+                    self.ledger.bytes.passed_over += length;
+                } else {
+                    connection.data(layer, direction, Segment { position, bytes, length, span }, exchanges);
+                }
+            }
+            Event::End { direction } => connection.end(direction, moment.time, exchanges),
+            Event::Close => connection.close(moment.time, exchanges),
+        }
+        self.emit(&mut entry);
+        self.put(key, entry);
+    }
+
+    fn put(&mut self, key: Key, entry: Entry) {
+        self.table.put(key, entry, self.now);
+        while self.table.len() > self.options.max_connections || self.table.held() > self.options.max_held {
+            let Some((entry, loses)) = self.table.take_least() else { break };
+            self.ledger.connections.evicted += u64::from(loses);
+            self.close(entry);
+        }
+    }
+
+    /// Lets connections without packets know that time went by, and forgets those of which nothing can come.
+    fn expire(&mut self) {
+        let before = |age| Time(self.now.0.saturating_sub(age));
+        let (quiet, forget) = (before(self.options.limits.datagram_timeout_ns), before(FORGET_NS));
+        while let Some((key, mut entry)) = self.table.take_quiet(quiet) {
+            entry.connection.tick(self.now, &mut self.exchanges);
+            self.emit(&mut entry);
+            self.table.put_quiet(key, entry);
+        }
+        while let Some((_, entry)) = self.table.take_forgettable(forget) {
+            self.close(entry);
+        }
+    }
+
+    fn finish(&mut self) {
+        self.network.finish();
+        self.count_fragments();
+        for entry in self.table.drain() {
+            self.close(entry);
+        }
+    }
+
+    fn close(&mut self, mut entry: Entry) {
+        if let Kind::Tcp(stream) = &mut entry.kind {
+            let mut target =
+                Target { connection: &mut entry.connection, exchanges: &mut self.exchanges, ledger: &mut self.ledger };
+            stream.finish(self.now, &mut target);
+        } else {
+            entry.connection.close(self.now, &mut self.exchanges);
+        }
+        self.emit(&mut entry);
+        self.ledger.connection(entry.connection.counters());
+    }
+
+    /// Hands out what came of the last step.
+    fn emit(&mut self, entry: &mut Entry) {
+        if self.exchanges.is_empty() {
+            return;
+        }
+        let described = entry.info.take().unwrap_or_else(|| describe(entry));
+        let (process, info) = match &entry.kind {
+            Kind::Recorded { process, info } => (process.as_ref(), info),
+            Kind::Tcp(_) | Kind::Udp(_) => (None, &described),
+        };
+        for mut exchange in self.exchanges.drain(..) {
+            if entry.untimed {
+                forget_times(&mut exchange);
+            }
+            self.ledger.records.count(&exchange);
+            if self.failed.is_none() {
+                let origin = Origin { process, connection: info, clock: &Clock::WALL };
+                self.failed = (self.sink)(exchange, origin).err();
+            }
+        }
+        if described.role != Role::Unknown {
+            entry.info = Some(described);
+        }
+    }
+}
+
+fn direction(entry: &Entry, source: SocketAddr) -> Direction {
+    match entry.ends {
+        Some([first, _]) if first == source => Direction::Read,
+        _ => Direction::Write,
+    }
+}
+
+/// What a plain capture knows of a connection: the server's view, without a process.
+fn describe(entry: &Entry) -> ConnectionInfo {
+    let client = entry.connection.client();
+    let [first, second] = match entry.ends {
+        Some(ends) => ends.map(|end| Some(Endpoint::Inet(end))),
+        None => [None, None],
+    };
+    let (remote, local) = if client == Some(Direction::Write) { (second, first) } else { (first, second) };
+    ConnectionInfo {
+        id: format!("cap-{}", entry.number),
+        transport: entry.transport(),
+        role: if client.is_some() { Role::Server } else { Role::Unknown },
+        local,
+        remote,
+        tls: None,
+        tuple_source: TupleSource::Packet,
+    }
+}
+
+fn forget_times(exchange: &mut Exchange) {
+    for part in [&mut exchange.request, &mut exchange.response].into_iter().flatten() {
+        (part.start, part.end) = (None, None);
+    }
+}
+
+#[cfg(test)]
+#[path = "replay_tests.rs"]
+mod tests;
