@@ -7,6 +7,7 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use protocols::Registration;
 
+use crate::capture::ReplayArgs;
 use crate::filter::FilterArgs;
 use crate::kernel::Hook;
 
@@ -32,6 +33,35 @@ pub struct Cli {
 pub enum Command {
     /// Say what this machine allows, what a process offers, and what stays blind
     Doctor(DoctorArgs),
+    /// Print the records of capture files (pcap, pcapng)
+    Replay(ReplayCommand),
+    /// Trace, and write what was captured, decrypted, to a pcapng file
+    Record(RecordCommand),
+}
+
+/// `tracer replay`.
+#[derive(Debug, Args)]
+pub struct ReplayCommand {
+    /// What to read.
+    #[command(flatten)]
+    pub replay: ReplayArgs,
+    /// How to print it.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `tracer record`.
+#[derive(Debug, Args)]
+pub struct RecordCommand {
+    /// The pcapng file to write: plaintext of TLS connections included
+    #[arg(long, short = 'o', value_name = "FILE")]
+    pub output: PathBuf,
+    /// What to trace, and how.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Protocols to look for; without it everything is recorded that any of them may be
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = crate::filter::parse_protocol)]
+    pub protocols: Vec<&'static str>,
 }
 
 /// `tracer doctor`.
@@ -66,21 +96,40 @@ pub enum OutputFormat {
 /// `tracer` itself.
 #[derive(Debug, Args)]
 pub struct TraceArgs {
-    /// Trace this process with its threads and children (several: repeat, or separate by commas)
-    #[arg(long = "pid", short = 'p', value_name = "PID", value_delimiter = ',')]
-    pub pids: Vec<u32>,
+    /// What to trace, and how.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// How to print it.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Print the loss ledger as JSON this often (for example 10s)
+    #[arg(long, value_name = "DURATION", value_parser = crate::filter::parse_duration)]
+    pub stats_interval: Option<std::time::Duration>,
+}
+
+/// What to print, and where to.
+#[derive(Debug, Args)]
+pub struct OutputArgs {
     /// Format of records [default: table on a terminal, json otherwise]
     #[arg(long, value_enum)]
     pub format: Option<OutputFormat>,
     /// Append records to this file instead of standard output; reopened on SIGHUP
     #[arg(long, short = 'o', value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Print the loss ledger as JSON this often (for example 10s)
-    #[arg(long, value_name = "DURATION", value_parser = crate::filter::parse_duration)]
-    pub stats_interval: Option<std::time::Duration>,
     /// Show sensitive values (authorisation, cookies, passwords, SQL literals)
     #[arg(long)]
     pub no_redact: bool,
+    /// Which records to print.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+}
+
+/// What to trace, and within which bounds.
+#[derive(Debug, Args)]
+pub struct TargetArgs {
+    /// Trace this process with its threads and children (several: repeat, or separate by commas)
+    #[arg(long = "pid", short = 'p', value_name = "PID", value_delimiter = ',')]
+    pub pids: Vec<u32>,
     /// Where to see transfers on sockets
     #[arg(long, value_enum, default_value_t = Hook::Auto)]
     pub hook: Hook,
@@ -96,23 +145,17 @@ pub struct TraceArgs {
     /// Bytes held for half-seen messages, all connections together
     #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = size)]
     pub max_buffered: u32,
-    /// Which records to print.
-    #[command(flatten)]
-    pub filter: FilterArgs,
     /// Start this command and trace it from its first instruction; exits with its status
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
 
-impl TraceArgs {
-    /// The protocols to look for: all unless some were named.
-    pub fn candidates(&self) -> Arc<[&'static Registration]> {
-        let wanted = |registration: &&Registration| {
-            self.filter.protocols.is_empty()
-                || registration.names.iter().any(|name| self.filter.protocols.contains(name))
-        };
-        protocols::registry::ALL.iter().filter(wanted).collect()
-    }
+/// The registrations of these protocols: all if none is named.
+pub fn candidates(protocols: &[&'static str]) -> Arc<[&'static Registration]> {
+    let wanted = |registration: &&'static Registration| {
+        protocols.is_empty() || registration.names.iter().any(|name| protocols.contains(name))
+    };
+    protocols::registry::ALL.iter().filter(wanted).collect()
 }
 
 /// A number of bytes, with K, M or G for powers of 1024.
@@ -163,8 +206,8 @@ mod tests {
     #[test]
     fn a_command_keeps_its_own_flags() {
         let cli = Cli::try_parse_from(["tracer", "--pid", "1,2", "--", "curl", "--pid", "x"]).unwrap();
-        assert_eq!(cli.trace.pids, [1, 2]);
-        assert_eq!(cli.trace.command, ["curl", "--pid", "x"]);
+        assert_eq!(cli.trace.target.pids, [1, 2]);
+        assert_eq!(cli.trace.target.command, ["curl", "--pid", "x"]);
     }
 
     #[test]

@@ -183,7 +183,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, FilterError> {
     Duration::try_from_secs_f64(number * seconds).map_err(|_| FilterError::Duration)
 }
 
-fn parse_protocol(text: &str) -> Result<&'static str, FilterError> {
+/// Reads the name of a protocol.
+pub fn parse_protocol(text: &str) -> Result<&'static str, FilterError> {
     let names = || registry::ALL.iter().flat_map(|registration| registration.names);
     names()
         .find(|name| name.eq_ignore_ascii_case(text))

@@ -11,5 +11,6 @@ pub mod kernel;
 pub mod ledger;
 pub mod output;
 pub mod record;
+pub mod replay;
 pub mod sys;
 pub mod trace;

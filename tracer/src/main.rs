@@ -9,6 +9,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Some(Command::Doctor(arguments)) => tracer::doctor::run(&arguments),
+        Some(Command::Replay(arguments)) => tracer::replay::run(&arguments),
+        Some(Command::Record(arguments)) => tracer::trace::record(arguments),
         None => tracer::trace::run(cli.trace),
     };
     result.unwrap_or_else(|error| {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 
-use symbols::{ElfError, Function, LibraryKind, TlsLibrary};
+use symbols::{ElfError, LibraryKind, TlsLibrary};
 
 use super::{FileId, MappedFile};
 use crate::sys;
@@ -60,13 +60,6 @@ impl LibraryFile {
     pub fn probe_path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
     }
-}
-
-/// The functions of a library to put probes on: one inner function instead of all the exported ones that lead to it,
-/// where there is one, because it costs less and sees more.
-pub fn chosen(library: &Library) -> Vec<&Function> {
-    let covered = |function: &&Function| !library.inner.iter().any(|inner| inner.covers.contains(&function.name));
-    library.functions.iter().filter(covered).chain(library.inner.iter().map(|inner| &inner.function)).collect()
 }
 
 /// The number that probes of a library carry, and events with them.

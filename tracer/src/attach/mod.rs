@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use symbols::{Arguments, Exit, Function, Register, Role};
+use symbols::{Arguments, Exit, Function, Register, Role, Session};
 
 pub use library::{Library, LibraryFile};
 pub use maps::{FileId, MappedFile, mapped_files};
@@ -88,7 +88,8 @@ impl Attacher {
     pub fn libraries(&self, pid: u32) -> Vec<&'static str> {
         let files = self.processes.get(&pid).into_iter().flat_map(|process| process.probes.keys());
         let libraries = files.filter_map(|id| self.files.get(id)?.as_deref());
-        libraries.flat_map(|file| file.libraries.iter().map(|library| library.kind.name())).collect()
+        let supported = libraries.flat_map(|file| file.libraries.iter().filter(|library| is_supported(library)));
+        supported.map(|library| library.kind.name()).collect()
     }
 
     fn look_into(&mut self, pid: u32, file: &MappedFile) -> Result<Option<Arc<LibraryFile>>, library::LibraryError> {
@@ -103,8 +104,8 @@ impl Attacher {
     fn attach(&mut self, kernel: &mut Kernel, pid: u32, file: Arc<LibraryFile>, scan: &mut Scan) {
         let Some(nonzero) = NonZeroU32::new(pid) else { return };
         let probes = self.processes.entry(pid).or_default().probes.entry(file.id).or_default();
-        for library in &file.libraries {
-            for function in library::chosen(library) {
+        for library in file.libraries.iter().filter(|library| is_supported(library)) {
+            for function in library.cheapest() {
                 if let Err(error) = probe_function(kernel, &file, function, library, nonzero, probes) {
                     scan.failures.push(format!("{} in {}: {error}", function.name, file.path.display()));
                 }
@@ -112,6 +113,13 @@ impl Attacher {
         }
         scan.attached.push(file);
     }
+}
+
+/// Whether the kernel programs know how this library's calls look. NSPR's carry all kinds of connections, and Go has
+/// its own calling convention.
+pub fn is_supported(library: &Library) -> bool {
+    let ours = |function: &Function| !matches!(function.arguments, Arguments::Go);
+    library.session == Session::Every && library.functions.iter().all(ours)
 }
 
 /// Puts the probes of one function. The exit comes first: an entry whose exit is never seen would leave its thread

@@ -5,6 +5,7 @@ use tracer_ebpf::{Datagram, flag};
 
 use super::address;
 use super::table::Candidates;
+use super::tap::{Facts, Tap};
 use crate::record::{ConnectionInfo, Role, TupleSource};
 
 /// All datagrams between two addresses on one process's socket.
@@ -32,16 +33,30 @@ impl Flow {
     }
 
     /// Takes a datagram.
-    pub fn datagram(&mut self, datagram: &Datagram, payload: &[u8], out: &mut Vec<Exchange>) {
+    pub fn datagram(
+        &mut self,
+        pid: u32,
+        datagram: &Datagram,
+        payload: &[u8],
+        tap: &mut dyn Tap,
+        out: &mut Vec<Exchange>,
+    ) {
         let write = datagram.header.flags & flag::WRITE != 0;
         let direction = if write { Direction::Write } else { Direction::Read };
         self.last = Time(datagram.header.time);
-        self.connection.datagram(direction, payload, u64::from(datagram.length), Span::at(self.last), out);
+        let (length, span) = (u64::from(datagram.length), Span::at(self.last));
+        tap.datagram(pid, &self.facts(), direction, payload, length, span);
+        self.connection.datagram(direction, payload, length, span, out);
         self.info.role = match self.connection.client() {
             Some(Direction::Read) => Role::Server,
             Some(Direction::Write) => Role::Client,
             None => Role::Unknown,
         };
+    }
+
+    /// What a recording needs to know of it.
+    pub fn facts(&self) -> Facts<'_> {
+        Facts { info: &self.info, midstream: false, client: None }
     }
 
     /// Time goes by: requests that nobody answered are given up.

@@ -7,5 +7,7 @@ mod address;
 mod flow;
 mod stream;
 mod table;
+mod tap;
 
-pub use table::{Settings, Table, Tallies};
+pub use table::{Candidates, Settings, Table, Tallies};
+pub use tap::{Facts, NoTap, Tap};

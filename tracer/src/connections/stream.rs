@@ -5,6 +5,7 @@ use tracer_ebpf::{Data, Open, flag, origin};
 
 use super::address;
 use super::table::{Candidates, Libraries};
+use super::tap::{Facts, Tap};
 use crate::attach::library;
 use crate::record::{ConnectionInfo, Endpoint, Role, Tls, TupleSource};
 
@@ -23,6 +24,10 @@ pub struct Stream {
     pub closed: Option<Time>,
     /// Whether the kernel side has been told that its bytes are of no interest.
     pub dismissed: bool,
+    /// Whether it may have begun before it could be seen.
+    midstream: bool,
+    /// The direction that carries the client's bytes, where the way the socket was made tells.
+    client: Option<Direction>,
     connection: Connection,
     /// Where the next byte of the socket stands in each direction: TCP positions come modulo 2^32.
     next: [u64; 2],
@@ -47,6 +52,8 @@ impl Stream {
             socket: 0,
             closed: None,
             dismissed: false,
+            midstream: true,
+            client: None,
             connection: Connection::new(candidates.clone(), context, None),
             next: [0; 2],
         }
@@ -60,8 +67,22 @@ impl Stream {
         let midstream = open.origin == origin::UNKNOWN;
         let context = Context { transport: stream.info.transport, midstream, limits };
         stream.connection = Connection::new(candidates.clone(), context, client);
+        (stream.midstream, stream.client) = (midstream, client);
         stream.info.role = role(client);
+        stream.begin(Layer::Socket, Time(open.header.time));
         stream
+    }
+
+    /// Says where both directions of a connection start that is seen from its beginning, so that the loss of its first
+    /// bytes shows.
+    fn begin(&mut self, layer: Layer, at: Time) {
+        if self.midstream {
+            return;
+        }
+        for direction in [Direction::Read, Direction::Write] {
+            let nothing = Segment { position: 0, bytes: &[], length: 0, span: Span::at(at) };
+            self.connection.data(layer, direction, nothing, &mut Vec::new());
+        }
     }
 
     /// Learns the addresses.
@@ -78,15 +99,23 @@ impl Stream {
     }
 
     /// Takes bytes, or the end of a direction.
-    pub fn data(&mut self, data: &Data, payload: &[u8], libraries: Libraries<'_>, out: &mut Vec<Exchange>) {
+    pub fn data(
+        &mut self,
+        data: &Data,
+        payload: &[u8],
+        libraries: Libraries<'_>,
+        tap: &mut dyn Tap,
+        out: &mut Vec<Exchange>,
+    ) {
         let flags = data.header.flags;
         let direction = if flags & flag::WRITE != 0 { Direction::Write } else { Direction::Read };
         let tls = flags & flag::TLS != 0;
         if tls && self.info.tls.is_none() {
-            self.begin_tls(data.header.program, libraries);
+            self.begin_tls(data.header.program, libraries, Time(data.header.time));
         }
         let end = Time(data.header.time);
         if flags & flag::END != 0 {
+            tap.end(self.pid, &self.facts(), direction, end);
             self.connection.end(direction, end, out);
         } else {
             // A call that reads may have waited long before the bytes came; one that writes has them from the start.
@@ -95,6 +124,7 @@ impl Stream {
             let position = if tls { data.position } else { self.unwrap(direction, data) };
             let segment = Segment { position, bytes: payload, length: u64::from(data.length), span };
             let layer = if tls { Layer::Tls } else { Layer::Socket };
+            tap.data(self.pid, &self.facts(), layer, direction, segment);
             self.connection.data(layer, direction, segment, out);
         }
         self.learn_role();
@@ -104,6 +134,11 @@ impl Stream {
     pub fn flush(&mut self, out: &mut Vec<Exchange>) {
         self.connection.flush(out);
         self.learn_role();
+    }
+
+    /// What a recording needs to know of it.
+    pub fn facts(&self) -> Facts<'_> {
+        Facts { info: &self.info, midstream: self.midstream, client: self.client }
     }
 
     /// The connection is over.
@@ -122,8 +157,8 @@ impl Stream {
     }
 
     /// Bytes held for it.
-    pub fn buffered(&self) -> usize {
-        self.connection.buffered()
+    pub fn held(&self) -> usize {
+        self.connection.held()
     }
 
     /// What happened on it.
@@ -131,7 +166,7 @@ impl Stream {
         self.connection.counters()
     }
 
-    fn begin_tls(&mut self, number: u8, libraries: Libraries<'_>) {
+    fn begin_tls(&mut self, number: u8, libraries: Libraries<'_>, at: Time) {
         // Without cookies (before Linux 5.15) the library is known only if the process has just one.
         let only = || if let [only] = libraries(self.pid)[..] { Some(only) } else { None };
         let library = library::name(number).or_else(only).unwrap_or("unknown");
@@ -139,6 +174,7 @@ impl Stream {
         if self.info.tuple_source == TupleSource::Socket {
             self.info.tuple_source = TupleSource::Nested;
         }
+        self.begin(Layer::Tls, at);
     }
 
     /// Content tells who asks where the socket does not.

@@ -9,6 +9,7 @@ use tracer_ebpf::{Close, Data, Datagram, Open, Tuple, flag, socket_flag};
 
 use super::flow::Flow;
 use super::stream::Stream;
+use super::tap::Tap;
 use crate::kernel::Kernel;
 use crate::ledger;
 use crate::record::ConnectionInfo;
@@ -58,7 +59,6 @@ pub struct Tallies {
 }
 
 /// Every connection and flow that is being followed.
-#[derive(Debug)]
 pub struct Table {
     settings: Settings,
     streams: HashMap<u64, Stream>,
@@ -73,6 +73,7 @@ pub struct Table {
     buffered: usize,
     tallies: Tallies,
     exchanges: Vec<Exchange>,
+    tap: Box<dyn Tap>,
 }
 
 /// Where finished exchanges go: with the process and the connection that they belong to.
@@ -82,8 +83,8 @@ pub type Report<'a> = &'a mut dyn FnMut(u32, u64, &ConnectionInfo, Exchange);
 pub type Libraries<'a> = &'a dyn Fn(u32) -> Vec<&'static str>;
 
 impl Table {
-    /// An empty table. `run`: what distinguishes this run's ids from another's.
-    pub fn new(settings: Settings, run: u64) -> Self {
+    /// An empty table. `run`: what distinguishes this run's ids from another's. `tap` sees what connections are given.
+    pub fn new(settings: Settings, run: u64, tap: Box<dyn Tap>) -> Self {
         Self {
             settings,
             streams: HashMap::new(),
@@ -96,6 +97,7 @@ impl Table {
             buffered: 0,
             tallies: Tallies::default(),
             exchanges: Vec::new(),
+            tap,
         }
     }
 
@@ -144,9 +146,9 @@ impl Table {
             self.insert(key, stream, now, report);
         }
         let Some(stream) = self.streams.get_mut(&key) else { return };
-        let before = stream.buffered();
+        let before = stream.held();
         let waited = stream.is_waiting();
-        stream.data(data, payload, libraries, &mut self.exchanges);
+        stream.data(data, payload, libraries, self.tap.as_mut(), &mut self.exchanges);
         if stream.is_done() && !stream.dismissed && stream.info.tls.is_none() && stream.socket != 0 {
             stream.dismissed = true;
             kernel.mark_socket(stream.socket, key, socket_flag::SKIP);
@@ -154,7 +156,7 @@ impl Table {
         if stream.is_waiting() && !waited {
             self.waiting.push_back((now, key));
         }
-        self.buffered = (self.buffered + stream.buffered()).saturating_sub(before);
+        self.buffered = (self.buffered + stream.held()).saturating_sub(before);
         for exchange in self.exchanges.drain(..) {
             report(stream.pid, data.header.pid_tgid, &stream.info, exchange);
         }
@@ -178,10 +180,11 @@ impl Table {
             let id = self.next_id(pid);
             self.opened += 1;
             let flow = Flow::new(id, datagram, &self.settings.candidates, self.settings.limits);
+            self.tap.open(pid, &flow.facts(), now);
             self.flows.insert(key, flow);
         }
         let Some(flow) = self.flows.get_mut(&key) else { return };
-        flow.datagram(datagram, payload, &mut self.exchanges);
+        flow.datagram(pid, datagram, payload, self.tap.as_mut(), &mut self.exchanges);
         for exchange in self.exchanges.drain(..) {
             report(pid, datagram.header.pid_tgid, &flow.info, exchange);
         }
@@ -229,8 +232,8 @@ impl Table {
         self.expire_flows(now, FLOW_IDLE_NS, report);
     }
 
-    /// The end: everything that is still open is reported as it stands.
-    pub fn finish(&mut self, now: Time, report: Report<'_>) {
+    /// The end: everything that is still open is reported as it stands. Whether the tap could keep everything.
+    pub fn finish(&mut self, now: Time, report: Report<'_>) -> bool {
         let keys: Vec<_> = self.streams.keys().copied().collect();
         for key in keys {
             self.flush(key, report);
@@ -238,6 +241,7 @@ impl Table {
             self.remove(key, closed.unwrap_or(now), report);
         }
         for ((pid, _), mut flow) in std::mem::take(&mut self.flows) {
+            self.tap.close(pid, &flow.facts(), now);
             flow.close(now, &mut self.exchanges);
             self.tallies.unrecognised += flow.unrecognised();
             self.tallies.connections.closed += 1;
@@ -245,6 +249,7 @@ impl Table {
                 report(pid, 0, &flow.info, exchange);
             }
         }
+        self.tap.finish()
     }
 
     fn next_id(&mut self, pid: u32) -> String {
@@ -264,6 +269,7 @@ impl Table {
             self.evict(oldest, now, report);
         }
         self.opened += 1;
+        self.tap.open(stream.pid, &stream.facts(), now);
         self.order.push_back(key);
         self.streams.insert(key, stream);
         if self.order.len() > 2 * self.streams.len() + 1024 {
@@ -281,9 +287,9 @@ impl Table {
 
     fn flush(&mut self, key: u64, report: Report<'_>) {
         let Some(stream) = self.streams.get_mut(&key) else { return };
-        let before = stream.buffered();
+        let before = stream.held();
         stream.flush(&mut self.exchanges);
-        self.buffered = (self.buffered + stream.buffered()).saturating_sub(before);
+        self.buffered = (self.buffered + stream.held()).saturating_sub(before);
         for exchange in self.exchanges.drain(..) {
             report(stream.pid, 0, &stream.info, exchange);
         }
@@ -291,7 +297,8 @@ impl Table {
 
     fn remove(&mut self, key: u64, at: Time, report: Report<'_>) -> bool {
         let Some(mut stream) = self.streams.remove(&key) else { return false };
-        self.buffered = self.buffered.saturating_sub(stream.buffered());
+        self.buffered = self.buffered.saturating_sub(stream.held());
+        self.tap.close(stream.pid, &stream.facts(), at);
         stream.close(at, &mut self.exchanges);
         add(&mut self.tallies, stream.counters());
         self.tallies.connections.closed += 1;
@@ -302,11 +309,12 @@ impl Table {
     }
 
     fn expire_flows(&mut self, now: Time, idle: u64, report: Report<'_>) {
-        let (exchanges, tallies) = (&mut self.exchanges, &mut self.tallies);
+        let Self { exchanges, tallies, tap, .. } = self;
         self.flows.retain(|(pid, _), flow| {
             flow.tick(now, exchanges);
             let over = flow.last.0 + idle < now.0;
             if over {
+                tap.close(*pid, &flow.facts(), now);
                 flow.close(now, exchanges);
                 tallies.unrecognised += flow.unrecognised();
                 tallies.connections.closed += 1;

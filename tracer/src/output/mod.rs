@@ -5,6 +5,7 @@ mod destination;
 mod json;
 mod reporter;
 pub mod schema;
+mod select;
 mod sink;
 mod table;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod view;
 pub use destination::Destination;
 pub use json::Json;
 pub use reporter::Reporter;
+pub use select::reporter;
 pub use sink::{Format, Sink, SinkError};
 pub use table::{Table, TableOptions};
 

@@ -9,11 +9,11 @@ use protocols::{Exchange, Limits, Time};
 use tokio::io::unix::AsyncFd;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::Signals;
 use super::processes::{self, Processes};
 use super::tally::{self, Read};
+use super::{Job, Signals};
 use crate::attach::{Attacher, Scan};
-use crate::cli::TraceArgs;
+use crate::cli::TargetArgs;
 use crate::connections::{Settings, Table};
 use crate::events::{self, Event};
 use crate::kernel::{Kernel, Options};
@@ -63,7 +63,8 @@ pub struct Session {
 
 /// Where records go.
 struct Output {
-    reporter: Reporter,
+    /// `None`: nothing is printed, only recorded.
+    reporter: Option<Reporter>,
     clock: Clock,
     failure: Option<Outcome>,
 }
@@ -80,8 +81,18 @@ impl Output {
         // Only the thread that completed the exchange is known, and only if an event did.
         let tid = Some(pid_tgid as u32).filter(|_| pid_tgid >> 32 == u64::from(pid));
         let origin = Origin { process: processes.get(pid, tid), connection: info, clock: &self.clock };
-        let result = self.reporter.report(exchange, origin);
-        self.check(result);
+        if let Some(reporter) = &mut self.reporter {
+            let result = reporter.report(exchange, origin);
+            self.check(result);
+        }
+    }
+
+    /// Lets the reporter do something, if there is one.
+    fn with(&mut self, run: impl FnOnce(&mut Reporter) -> Result<(), SinkError>) {
+        if let Some(reporter) = &mut self.reporter {
+            let result = run(reporter);
+            self.check(result);
+        }
     }
 
     fn check(&mut self, result: Result<(), SinkError>) {
@@ -98,7 +109,8 @@ impl Output {
 
 impl Session {
     /// Loads the programs and attaches to the processes and their descendants.
-    pub fn start(arguments: &TraceArgs, reporter: Reporter, command: Option<u32>) -> Result<Self> {
+    pub fn start(arguments: &TargetArgs, job: Job, command: Option<u32>) -> Result<Self> {
+        let Job { candidates, stats_interval, reporter, tap } = job;
         let (kernel, ring) = Kernel::load(Options {
             hook: arguments.hook,
             ring_size: arguments.ring_size,
@@ -106,7 +118,6 @@ impl Session {
             max_connections: arguments.max_connections,
         })?;
         let clock = Clock::kernel()?;
-        let candidates = arguments.candidates();
         let wants_datagrams = candidates.iter().any(|registration| (registration.carries)(protocols::Transport::Udp));
         let settings = Settings {
             candidates,
@@ -119,11 +130,11 @@ impl Session {
             ring: Some(sys::watch(ring).context("cannot watch the ring buffer")?),
             attacher: Attacher::default(),
             processes: Processes::default(),
-            table: Table::new(settings, run_id(&clock)),
+            table: Table::new(settings, run_id(&clock), tap),
             output: Output { reporter, clock, failure: None },
             read: Read::default(),
             looks: VecDeque::new(),
-            stats_interval: arguments.stats_interval,
+            stats_interval,
             wants_datagrams,
             warned: std::collections::HashSet::new(),
         };
@@ -208,8 +219,7 @@ impl Session {
                 _ = signals.interrupt.recv() => return Outcome::Ended,
                 _ = signals.terminate.recv() => return Outcome::Ended,
                 _ = signals.hang_up.recv() => {
-                    let result = self.output.reporter.reopen();
-                    self.output.check(result);
+                    self.output.with(Reporter::reopen);
                 }
                 guard = ring.readable() => if let Ok(mut guard) = guard { guard.clear_ready() },
                 _ = look.tick() => {}
@@ -241,8 +251,7 @@ impl Session {
             return false;
         }
         *flushed = Instant::now();
-        let result = self.output.reporter.flush();
-        self.output.check(result);
+        self.output.with(Reporter::flush);
         true
     }
 
@@ -345,14 +354,18 @@ impl Session {
     /// What became of everything so far.
     fn ledger(&self) -> Ledger {
         let counters = self.kernel.counters().unwrap_or_default();
-        tally::ledger(&counters, self.read, &self.table.tallies(), self.output.reporter.records())
+        tally::ledger(
+            &counters,
+            self.read,
+            &self.table.tallies(),
+            self.output.reporter.as_ref().map(Reporter::records).unwrap_or_default(),
+        )
     }
 
     fn tell(&mut self) {
         let ledger = self.ledger();
         let now = self.output.clock.wall(Time(monotonic()));
-        let result = self.output.reporter.ledger(&ledger, now);
-        self.output.check(result);
+        self.output.with(|reporter| reporter.ledger(&ledger, now));
     }
 
     /// Detaches, reports what was seen, and prints the ledger.
@@ -364,14 +377,16 @@ impl Session {
         }
         while self.drain(BATCH) > 0 {}
         let Self { table, output, processes, .. } = &mut self;
-        table.finish(Time(monotonic()), &mut |pid, pid_tgid, info: &ConnectionInfo, exchange| {
+        let kept = table.finish(Time(monotonic()), &mut |pid, pid_tgid, info: &ConnectionInfo, exchange| {
             output.report(processes, pid_tgid, pid, info, exchange);
         });
+        if !kept {
+            output.failure.get_or_insert(Outcome::Failed);
+        }
         if self.stats_interval.is_some() {
             self.tell();
         }
-        let result = self.output.reporter.finish();
-        self.output.check(result);
+        self.output.with(Reporter::finish);
         let ledger = self.ledger();
         eprint!("{ledger}");
         Ok(self.output.failure.unwrap_or(outcome).into())
