@@ -1,0 +1,76 @@
+//! The loss ledger that the tracer prints to stderr at its end, read back and added up anew.
+
+use std::collections::BTreeMap;
+
+/// The rows of the table: "events lost: ring_full" and its number.
+#[derive(Debug)]
+pub struct Ledger {
+    rows: BTreeMap<String, u64>,
+}
+
+impl Ledger {
+    /// Reads the table from all that the tracer wrote to stderr; `None` if there is none.
+    pub fn parse(stderr: &str) -> Option<Self> {
+        let table = &stderr[stderr.rfind("events emitted")?..];
+        let rows = table.lines().filter_map(|line| {
+            let (name, value) = line.trim_end().rsplit_once("  ")?;
+            Some((name.trim().to_owned(), value.trim().parse().ok()?))
+        });
+        Some(Self { rows: rows.collect() })
+    }
+
+    /// The number of one row; 0 if there is no such row, as for causes that did not occur.
+    pub fn get(&self, name: &str) -> u64 {
+        self.rows.get(name).copied().unwrap_or_default()
+    }
+
+    /// The sum of the rows whose names begin with `prefix`.
+    pub fn sum(&self, prefix: &str) -> u64 {
+        self.rows.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, value)| value).sum()
+    }
+
+    /// Events that were lost, whatever the cause.
+    pub fn lost_events(&self) -> u64 {
+        self.sum("events lost") + self.get("events unread") + self.get("events rejected")
+    }
+
+    /// Panics unless it adds up.
+    #[track_caller]
+    pub fn assert_balanced(&self) {
+        let equations = [
+            (
+                "events emitted",
+                self.get("events emitted"),
+                self.get("events decoded")
+                    + self.get("events rejected")
+                    + self.sum("events lost")
+                    + self.get("events unread"),
+            ),
+            (
+                "bytes seen",
+                self.get("bytes seen"),
+                self.get("bytes delivered")
+                    + self.get("bytes truncated")
+                    + self.sum("bytes lost")
+                    + self.sum("bytes ignored"),
+            ),
+            (
+                "connections opened",
+                self.get("connections opened"),
+                self.get("connections closed") + self.get("connections evicted") + self.get("connections open"),
+            ),
+        ];
+        for (name, left, right) in equations {
+            assert!(self.rows.contains_key(name), "the ledger has no row {name:?}: {self:#?}");
+            assert_eq!(left, right, "{name} does not add up: {self:#?}");
+        }
+        assert!(self.get("events emitted") >= self.get("events decoded"), "{self:#?}");
+    }
+
+    /// Panics if anything was lost.
+    #[track_caller]
+    pub fn assert_nothing_lost(&self) {
+        let lost = self.lost_events() + self.sum("bytes lost") + self.get("connections evicted");
+        assert_eq!(lost, 0, "something was lost: {self:#?}");
+    }
+}
