@@ -268,3 +268,104 @@ pub fn timestamp(record: &Value) -> Option<u64> {
     let fraction = format!("{fraction:0<9}").parse::<i64>().ok()?;
     u64::try_from((days * 86_400 + seconds) * 1_000_000_000 + fraction).ok()
 }
+
+/// The comparison itself: it passes what is right and finds each thing that is wrong.
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{Audit, Role, Scheme};
+
+    const AUDIT: Audit =
+        Audit { role: Role::Server, scheme: Scheme::Https, port: 443, joined_late: false, losses_allowed: false };
+
+    fn log() -> Vec<Value> {
+        let entry = |number: u64| {
+            json!({"target": format!("/a?id={number}"), "method": "GET", "protocol": "HTTP/1.1",
+                "remote_addr": "127.0.0.1", "remote_port": 50000, "server_addr": "127.0.0.1", "server_port": 443,
+                "status": 200, "bytes_sent": 1234, "request_length": 78, "request_time": 0.500, "msec": 1_795_169_522.0,
+                "connection": 7, "connection_requests": number, "pid": 99, "completion": "OK"})
+        };
+        vec![entry(1), entry(2)]
+    }
+
+    fn records() -> Vec<Value> {
+        let record = |number: u64| {
+            json!({"schema": 1, "kind": "l7", "timestamp": "2026-11-20T10:12:01.500000000Z", "protocol": "http",
+                "process": {"pid": 99, "tid": 99, "comm": "nginx", "executable": "/usr/sbin/nginx"},
+                "connection": {"id": "c", "transport": "tcp", "role": "server",
+                    "local": {"address": "127.0.0.1", "port": 443}, "remote": {"address": "127.0.0.1", "port": 50000},
+                    "tls": {"library": "openssl"}, "tuple_source": "nested"},
+                "sequence": number - 1, "latency_ns": 500_000_000,
+                "timing": {"request_start_ns": 0, "request_end_ns": 0, "response_start_ns": 1, "response_end_ns": 500_000_000},
+                "request": {"bytes": 78, "method": "GET", "target": format!("/a?id={number}"), "path": "/a", "version": "1.1"},
+                "response": {"bytes": 1234, "status": 200, "version": "1.1"},
+                "integrity": {"complete": true}})
+        };
+        vec![record(1), record(2)]
+    }
+
+    fn passes(audit: Audit, records: Vec<Value>) -> bool {
+        std::panic::catch_unwind(|| audit.compare(&log(), &[], records.into_iter(), "a trial")).is_ok()
+    }
+
+    #[test]
+    fn what_is_right_passes() {
+        assert!(passes(AUDIT, records()));
+    }
+
+    #[test]
+    fn each_wrong_field_is_found() {
+        for (pointer, wrong) in [
+            ("/timestamp", json!("2026-11-20T09:12:01.500000000Z")),
+            ("/protocol", json!("redis")),
+            ("/process/pid", json!(98)),
+            ("/process/comm", json!("curl")),
+            ("/process/executable", json!("/usr/bin/curl")),
+            ("/connection/transport", json!("udp")),
+            ("/connection/role", json!("client")),
+            ("/connection/id", json!("other")),
+            ("/connection/local/port", json!(80)),
+            ("/connection/remote/address", json!("::1")),
+            ("/connection/remote/port", json!(50001)),
+            ("/connection/tls", json!(null)),
+            ("/connection/tuple_source", json!("none")),
+            ("/sequence", json!(0)),
+            ("/latency_ns", json!(500_000_001)),
+            ("/timing/response_end_ns", json!(900_000_000)),
+            ("/timing/response_start_ns", json!(null)),
+            ("/request/bytes", json!(77)),
+            ("/request/method", json!("HEAD")),
+            ("/request/target", json!("/a?id=1")),
+            ("/request/target", json!("/invented")),
+            ("/request/path", json!("/b")),
+            ("/request/version", json!("1.0")),
+            ("/response/bytes", json!(1235)),
+            ("/response/status", json!(404)),
+            ("/integrity", json!({"complete": false, "reasons": ["gap"]})),
+        ] {
+            let mut records = records();
+            *records[1].pointer_mut(pointer).expect("a field") = wrong.clone();
+            assert!(!passes(AUDIT, records), "{pointer} = {wrong} is not found");
+        }
+    }
+
+    #[test]
+    fn missing_and_surplus_records_are_found() {
+        let [first, second] = records().try_into().expect("two");
+        assert!(!passes(AUDIT, vec![first.clone()]));
+        assert!(!passes(AUDIT, vec![]));
+        assert!(!passes(AUDIT, vec![first.clone(), second.clone(), second.clone()]));
+        assert!(!passes(AUDIT, vec![second, first]), "out of order");
+    }
+
+    #[test]
+    fn losses_are_counted_where_they_are_allowed() {
+        let [first, mut second] = records().try_into().expect("two");
+        let allowed = AUDIT.losses_allowed();
+        assert_eq!(allowed.compare(&log(), &[], [first.clone()].into_iter(), "one missing"), 1);
+        second["integrity"] = json!({"complete": false, "reasons": ["gap"]});
+        assert_eq!(allowed.compare(&log(), &[], [first.clone(), second.clone()].into_iter(), "one incomplete"), 1);
+        second["integrity"] = json!({"complete": false});
+        assert!(!passes(allowed, vec![first, second]), "incomplete for no reason");
+    }
+}

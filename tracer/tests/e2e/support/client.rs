@@ -211,7 +211,7 @@ impl Client {
     pub fn receive(&mut self, request: &Request, started_ns: u64) -> Call {
         let mut interim_bytes = 0;
         let head = loop {
-            let head = self.head();
+            let head = self.head(request);
             if head.status >= 200 {
                 break head;
             }
@@ -234,10 +234,10 @@ impl Client {
         }
     }
 
-    fn head(&mut self) -> Head {
+    fn head(&mut self, request: &Request) -> Head {
         let mut head = Head::default();
         loop {
-            let line = self.line();
+            let line = self.line(request);
             head.bytes += line.len() as u64;
             let line = line.trim_end().to_ascii_lowercase();
             if let Some(status) = line.strip_prefix("http/1.1 ") {
@@ -259,7 +259,7 @@ impl Client {
             return (0, 0);
         }
         if head.chunked {
-            return self.chunks();
+            return self.chunks(request);
         }
         let read = match head.length {
             Some(length) => self.skip(length),
@@ -268,12 +268,12 @@ impl Client {
         (read, read)
     }
 
-    fn chunks(&mut self) -> (u64, u64) {
+    fn chunks(&mut self, request: &Request) -> (u64, u64) {
         let (mut framed, mut content) = (0, 0);
         loop {
-            let line = self.line();
+            let line = self.line(request);
             let size = u64::from_str_radix(line.trim_end(), 16).expect("the size of a chunk");
-            framed += line.len() as u64 + self.skip(size) + self.line().len() as u64;
+            framed += line.len() as u64 + self.skip(size) + self.line(request).len() as u64;
             content += size;
             if size == 0 {
                 return (framed, content);
@@ -281,10 +281,11 @@ impl Client {
         }
     }
 
-    fn line(&mut self) -> String {
+    fn line(&mut self, request: &Request) -> String {
         let mut line = String::new();
-        self.reader.read_line(&mut line).expect("cannot receive");
-        assert!(line.ends_with("\r\n"), "the connection ended in a line: {line:?}");
+        let read = self.reader.read_line(&mut line);
+        read.unwrap_or_else(|error| panic!("{error}, answering {}", request.target));
+        assert!(line.ends_with("\r\n"), "the connection ended in {line:?}, answering {}", request.target);
         line
     }
 

@@ -13,7 +13,7 @@ impl Ledger {
     pub fn parse(stderr: &str) -> Option<Self> {
         let table = &stderr[stderr.rfind("events emitted")?..];
         let rows = table.lines().filter_map(|line| {
-            let (name, value) = line.trim_end().rsplit_once("  ")?;
+            let (name, value) = line.trim_end().rsplit_once(' ')?;
             Some((name.trim().to_owned(), value.trim().parse().ok()?))
         });
         Some(Self { rows: rows.collect() })
@@ -72,5 +72,56 @@ impl Ledger {
     pub fn assert_nothing_lost(&self) {
         let lost = self.lost_events() + self.sum("bytes lost") + self.get("connections evicted");
         assert_eq!(lost, 0, "something was lost: {self:#?}");
+    }
+}
+
+mod tests {
+    use super::Ledger;
+
+    const TABLE: &str = "\
+tracer: ready
+hook ssl_read                   3
+events emitted                 12
+events decoded                  9
+events rejected                 1
+events lost: ring_full          2
+events unread                   0
+bytes seen                    100
+bytes captured                 90
+bytes delivered                60
+bytes truncated                10
+bytes lost: ring_full          20
+bytes lost: read_fault          5
+bytes ignored: not_recognised   5
+records http                    4
+connections opened              3
+connections closed              1
+connections evicted             1
+connections open                1
+everything is accounted for
+";
+
+    #[test]
+    fn a_table_is_read_and_adds_up() {
+        let ledger = Ledger::parse(TABLE).expect("a table");
+        ledger.assert_balanced();
+        assert_eq!((ledger.lost_events(), ledger.get("records http"), ledger.sum("bytes lost")), (3, 4, 25));
+        assert!(std::panic::catch_unwind(|| ledger.assert_nothing_lost()).is_err());
+        assert!(Ledger::parse("tracer: ready\n").is_none());
+    }
+
+    #[test]
+    fn a_table_that_does_not_add_up_is_found() {
+        for (row, wrong) in [
+            ("events emitted                 12", "events emitted                 13"),
+            ("bytes lost: read_fault          5", "bytes lost: read_fault          4"),
+            ("connections open                1", "connections open                0"),
+            ("connections opened              3\n", ""),
+        ] {
+            let table = TABLE.replace(row, wrong);
+            assert_ne!(table, TABLE);
+            let ledger = Ledger::parse(&table).expect("a table");
+            assert!(std::panic::catch_unwind(|| ledger.assert_balanced()).is_err(), "{wrong:?} is not found");
+        }
     }
 }

@@ -135,7 +135,9 @@ impl Nginx {
 
 fn write_files(directory: &TempDir) {
     let root = directory.path().join("files");
-    std::fs::create_dir_all(root.join("slow")).expect("cannot make a directory");
+    for name in ["slow", "upload"] {
+        std::fs::create_dir_all(root.join(name)).expect("cannot make a directory");
+    }
     let big: Vec<u8> = (0u32..1 << 18).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let text: String = (0..10_000).map(|number| format!("this is line {number:5}\n")).collect();
     let files: [(&str, &[u8]); 5] = [
