@@ -11,12 +11,8 @@ pub struct Ledger {
 impl Ledger {
     /// Reads the table from all that the tracer wrote to stderr; `None` if there is none.
     pub fn parse(stderr: &str) -> Option<Self> {
-        let table = &stderr[stderr.rfind("events emitted")?..];
-        let rows = table.lines().filter_map(|line| {
-            let (name, value) = line.trim_end().rsplit_once(' ')?;
-            Some((name.trim().to_owned(), value.trim().parse().ok()?))
-        });
-        Some(Self { rows: rows.collect() })
+        let rows: BTreeMap<_, _> = stderr.lines().filter_map(row).collect();
+        rows.contains_key("events emitted").then_some(Self { rows })
     }
 
     /// The number of one row; 0 if there is no such row, as for causes that did not occur.
@@ -75,12 +71,19 @@ impl Ledger {
     }
 }
 
+/// A line of the table, aligned by any number of spaces: words, then a number.
+fn row(line: &str) -> Option<(String, u64)> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let (value, name) = words.split_last()?;
+    Some((name.join(" "), value.parse().ok()?))
+}
+
 mod tests {
     use super::Ledger;
 
     const TABLE: &str = "\
 tracer: ready
-hook ssl_read                   3
+hook     ssl_read               3
 events emitted                 12
 events decoded                  9
 events rejected                 1
