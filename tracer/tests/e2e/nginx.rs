@@ -146,6 +146,37 @@ fn over_ipv6(nginx: &Nginx) -> Vec<Call> {
     vec![client.call(Request::get("/small.txt")), client.call(Request::put(5000))]
 }
 
+/// nginx writes a compressed response of 40 kB by one call. Where the capture limit cuts off a chunk's length, the
+/// record says so and claims nothing that depends on it; with room for all of it, it is complete.
+#[test]
+fn chunks_beyond_the_capture_limit() {
+    for scheme in [Scheme::Http, Scheme::Https] {
+        for (limit, must_be_complete) in [("4K", false), ("256K", true)] {
+            let nginx = Nginx::start(NginxConfig::new(scheme));
+            let tracer = Tracer::attach(&[nginx.pid()], &["--max-capture", limit]);
+            let long = Client::connect(&nginx).call(Request::get("/long.txt").header("Accept-Encoding: gzip"));
+            let next = Client::connect(&nginx).call(Request::get("/small.txt"));
+            tracer.wait_for(2);
+            let records: Vec<_> = tracer.stop().records().collect();
+            let context = format!("{scheme}, {limit}: {records:#?}");
+            assert_eq!(records.len(), 2, "{context}");
+            let [first, second] = ["long", "small"].map(|name| {
+                let path = format!("/{name}.txt");
+                records.iter().find(|record| record["request"]["path"] == path.as_str()).expect("a record")
+            });
+            assert_eq!(first["response"]["status"], 200, "{context}");
+            if first["integrity"]["complete"] == true {
+                assert_eq!(first["response"]["bytes"], long.response_bytes, "{context}");
+            } else {
+                assert!(!must_be_complete, "{context}");
+                assert_eq!(first["integrity"]["reasons"], serde_json::json!(["truncated"]), "{context}");
+            }
+            assert_eq!(second["response"]["bytes"], next.response_bytes, "{context}");
+            assert_eq!(second["integrity"]["complete"], true, "{context}");
+        }
+    }
+}
+
 /// Latency is what it was: a slow client, and a slow server.
 #[test]
 fn times_are_true() {

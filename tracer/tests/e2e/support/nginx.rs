@@ -50,7 +50,8 @@ impl NginxConfig {
 }
 
 /// A running nginx with files to serve:
-/// `/empty`, `/small.txt` (14 bytes), `/big.bin` (1 MiB), `/text.txt` (200 kB; chunked when compressed),
+/// `/empty`, `/small.txt` (14 bytes), `/big.bin` (1 MiB), `/text.txt` and `/long.txt` (19 and 190 kB; chunked when
+/// compressed),
 /// `/slow/big.bin` (512 kB/s), `/upload/…` (PUT), `/status/204`, `/moved`, `/proxy/…`.
 pub struct Nginx {
     /// How it is set up.
@@ -139,13 +140,15 @@ fn write_files(directory: &TempDir) {
         std::fs::create_dir_all(root.join(name)).expect("cannot make a directory");
     }
     let big: Vec<u8> = (0u32..1 << 18).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
-    let text: String = (0..10_000).map(|number| format!("this is line {number:5}\n")).collect();
-    let files: [(&str, &[u8]); 5] = [
+    let text = |lines: u32| (0..lines).map(|number| format!("this is line {number:5}\n")).collect::<String>();
+    let (short, long) = (text(1000), text(10_000));
+    let files: [(&str, &[u8]); 6] = [
         ("empty", b""),
         ("small.txt", b"Hello, tracer\n"),
         ("big.bin", &big),
         ("slow/big.bin", &big),
-        ("text.txt", text.as_bytes()),
+        ("text.txt", short.as_bytes()),
+        ("long.txt", long.as_bytes()),
     ];
     for (name, content) in files {
         std::fs::write(root.join(name), content).expect("cannot write a file to serve");
