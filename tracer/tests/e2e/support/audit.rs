@@ -121,6 +121,9 @@ impl Audit {
         differences.field(record, "/response/status", entry["status"].clone());
         differences.field(record, "/response/version", "1.1");
         differences.field(record, "/response/bytes", entry["bytes_sent"].clone());
+        if self.role == Role::Server {
+            differences.field(record, "/process/tid", entry["pid"].clone());
+        }
         compare_times(entry, record, self.role, differences);
     }
 
@@ -149,7 +152,6 @@ impl Audit {
             Role::Server => {
                 differences.field(record, "/connection/role", "server");
                 differences.field(record, "/process/pid", entry["pid"].clone());
-                differences.field(record, "/process/tid", entry["pid"].clone());
                 differences.field(record, "/process/comm", "nginx");
                 let executable = record.pointer("/process/executable").and_then(Value::as_str).unwrap_or_default();
                 differences.expect(executable.ends_with("/nginx"), || format!("wrong executable: {record}"));
@@ -234,7 +236,8 @@ impl Connections {
         let Some(sequence) = record["sequence"].as_u64() else {
             return differences.add(|| format!("no sequence: {record}"));
         };
-        if !audit.joined_late {
+        // A request that was lost has no number.
+        if !audit.joined_late && !audit.losses_allowed {
             differences.field(record, "/sequence", place - 1);
         }
         if let Some((last_sequence, last_place)) = self.last.insert(id, (sequence, place)) {
@@ -319,6 +322,7 @@ mod tests {
             ("/timestamp", json!("2026-11-20T09:12:01.500000000Z")),
             ("/protocol", json!("redis")),
             ("/process/pid", json!(98)),
+            ("/process/tid", json!(98)),
             ("/process/comm", json!("curl")),
             ("/process/executable", json!("/usr/bin/curl")),
             ("/connection/transport", json!("udp")),
