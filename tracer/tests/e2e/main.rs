@@ -1,0 +1,15 @@
+//! End-to-end tests: the built tracer on real servers and clients, compared with what those know themselves.
+//!
+//! They need root (the tracer loads kernel programs) and the programs that `scripts/setup --test` installs; without
+//! them they fail and say so. `TRACER_HOOK` chooses the source of socket data, `TRACER_BINARY` another build;
+//! `scripts/vm-test` runs the same tests on other kernels.
+
+mod support;
+
+mod clients;
+mod dns;
+mod errors;
+mod gateway;
+mod lifecycle;
+mod load;
+mod nginx;
