@@ -187,6 +187,9 @@ pub struct Close {
     pub written: u32,
 }
 
+/// Room for a process's name (TASK_COMM_LEN).
+pub const COMM: usize = 16;
+
 /// A change of a traced process.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -197,6 +200,8 @@ pub struct Process {
     pub subject: u32,
     /// Zero.
     pub padding: u32,
+    /// Its name: of a child, its parent's.
+    pub comm: [u8; COMM],
 }
 
 /// Value of the socket map: what the kernel side remembers of a socket of a traced process. Key: its address.
@@ -319,7 +324,7 @@ const _: () = {
     assert!(size_of::<Datagram>() == 80);
     assert!(size_of::<Open>() == 304);
     assert!(size_of::<Close>() == 40);
-    assert!(size_of::<Process>() == 40);
+    assert!(size_of::<Process>() == 56);
     assert!(size_of::<Socket>() == 56);
     assert!(size_of::<Session>() == 32);
     assert!(core::mem::offset_of!(Header, time) == 8);

@@ -1,6 +1,6 @@
 //! Connections and processes that come and go.
 
-use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use tracer_ebpf::{Close, Data, Header, Process, Socket, flag, kind, origin, program, socket_flag};
@@ -101,7 +101,8 @@ fn closed(sk: u64) {
 fn process_event(kind: u8, subject: u32) {
     hit(program::PROCESS);
     let header = header(kind, program::PROCESS, 0, 0);
-    let _ = ship::plain(&Process { header, subject, padding: 0 });
+    let comm = bpf_get_current_comm().unwrap_or_default();
+    let _ = ship::plain(&Process { header, subject, padding: 0, comm });
 }
 
 /// `sched_process_fork(parent, child)`: children of traced processes are traced.

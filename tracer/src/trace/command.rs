@@ -1,10 +1,13 @@
 //! `tracer -- COMMAND`: a command that is started held, so that it is traced from its first instruction.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
 use std::process::{Child, Command, ExitCode};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use rustix::fs::Access;
 
 use crate::sys;
 
@@ -22,6 +25,7 @@ pub struct Held {
 impl Held {
     /// Starts a command up to the point where it would execute.
     pub fn start(program: &OsString, arguments: &[OsString]) -> Result<Self> {
+        find(program)?;
         let (ready, go) = std::io::pipe().context("cannot make a pipe")?;
         let (told, tell) = std::io::pipe().context("cannot make a pipe")?;
         let mut command = Command::new(program);
@@ -57,4 +61,19 @@ impl Held {
         let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
         Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
     }
+}
+
+/// Refuses a command that cannot be executed, before anything is attached.
+fn find(program: &OsString) -> Result<()> {
+    let runs = |path: &Path| rustix::fs::access(path, Access::EXEC_OK).is_ok() && path.is_file();
+    let found = if program.as_bytes().contains(&b'/') {
+        runs(Path::new(program))
+    } else {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|folder| runs(&folder.join(program)))
+    };
+    if !found {
+        bail!("cannot run `{}`: there is no such program, or it may not be executed", program.display());
+    }
+    Ok(())
 }

@@ -98,9 +98,28 @@ pub struct Processes {
 const REMEMBERED: usize = 4096;
 
 impl Processes {
-    /// A process is being traced; reads anew what is known of it.
+    /// A process is being traced; reads what is known of it.
     pub fn add(&mut self, pid: u32) {
         self.live.insert(pid, describe(pid));
+    }
+
+    /// A traced process has a child, which runs the same program. It may have ended before it can be looked at.
+    pub fn add_child(&mut self, pid: u32, parent: u32) {
+        let mut child = describe(pid);
+        if let Some(parent) = self.live.get(&parent).or_else(|| self.ended.get(&parent)) {
+            if child.comm.as_bytes().is_empty() {
+                child.comm = parent.comm.clone();
+            }
+            child.executable = child.executable.or_else(|| parent.executable.clone());
+        }
+        self.live.insert(pid, child);
+    }
+
+    /// A traced process has executed another program, whose name the kernel told.
+    pub fn executed(&mut self, pid: u32, comm: &[u8]) {
+        let mut process = describe(pid);
+        process.comm = Text::from(comm.split(|&byte| byte == 0).next().unwrap_or_default());
+        self.live.insert(pid, process);
     }
 
     /// A process has ended. Whether it was being traced.

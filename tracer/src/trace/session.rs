@@ -56,6 +56,8 @@ pub struct Session {
     output: Output,
     read: Read,
     looks: VecDeque<(Instant, u32)>,
+    /// Processes whose end has been announced.
+    ending: Vec<u32>,
     stats_interval: Option<Duration>,
     wants_datagrams: bool,
     warned: std::collections::HashSet<String>,
@@ -134,6 +136,7 @@ impl Session {
             output: Output { reporter, clock, failure: None },
             read: Read::default(),
             looks: VecDeque::new(),
+            ending: Vec::new(),
             stats_interval,
             wants_datagrams,
             warned: std::collections::HashSet::new(),
@@ -293,9 +296,9 @@ impl Session {
             }
             Event::Open(open) => table.open(&open, &mut report),
             Event::Close(close) => table.close(&close),
-            Event::Fork(process) => self.forked(process.subject),
-            Event::Exec(process) => self.executed(process.subject),
-            Event::Exit(process) => self.exited(process.subject, Time(process.header.time)),
+            Event::Fork(process) => self.forked(process.subject, (process.header.pid_tgid >> 32) as u32),
+            Event::Exec(process) => self.executed(process.subject, &process.comm),
+            Event::Exit(process) => self.ending.push(process.subject),
         }
     }
 
@@ -309,43 +312,49 @@ impl Session {
     }
 
     /// A child runs the same program with the same libraries.
-    fn forked(&mut self, pid: u32) {
-        if let Err(error) = self.add_process(pid) {
-            eprintln!("tracer: warning: process {pid}: {error}");
-        }
+    fn forked(&mut self, pid: u32, parent: u32) {
+        self.processes.add_child(pid, parent);
+        self.attacher.attach_ahead(&mut self.kernel, pid);
+        self.look(pid);
     }
 
     /// A process has begun another program. Its libraries are not mapped yet: those that are known get their probes
     /// ahead, others when they show.
-    fn executed(&mut self, pid: u32) {
-        self.processes.add(pid);
+    fn executed(&mut self, pid: u32, comm: &[u8]) {
+        self.processes.executed(pid, comm);
         self.attacher.attach_ahead(&mut self.kernel, pid);
         let now = Instant::now();
         self.looks.extend(LOOK_AGAIN_MS.map(|ms| (now + Duration::from_millis(ms), pid)));
         self.looks.make_contiguous().sort_unstable();
     }
 
-    fn exited(&mut self, pid: u32, now: Time) {
-        if !processes::has_ended(pid) {
-            // The thread that gave the process its name has ended, others go on.
-            self.looks.push_back((Instant::now() + Duration::from_millis(10), pid));
-            return;
-        }
-        if self.processes.remove(pid) {
-            self.kernel.remove_process(pid);
-            self.attacher.forget(&mut self.kernel, pid);
-            self.table.process_ended(pid, now);
+    fn look(&mut self, pid: u32) {
+        let scan = self.attacher.scan(&mut self.kernel, pid);
+        self.note(pid, &scan);
+    }
+
+    /// A process is ending, or only the thread that gave it its name.
+    fn end(&mut self, now: Time) {
+        let (ended, ending) = self.ending.iter().partition(|&&pid| processes::has_ended(pid));
+        self.ending = ending;
+        let ended: Vec<u32> = ended;
+        for pid in ended {
+            if self.processes.remove(pid) {
+                self.kernel.remove_process(pid);
+                self.attacher.forget(&mut self.kernel, pid);
+                self.table.process_ended(pid, now);
+            }
         }
     }
 
     fn tick(&mut self) {
         let now = Instant::now();
         while let Some((_, pid)) = self.looks.pop_front_if(|(due, _)| *due <= now) {
-            let scan = self.attacher.scan(&mut self.kernel, pid);
-            self.note(pid, &scan);
+            self.look(pid);
         }
-        let Self { table, output, processes, kernel, .. } = self;
         let time = Time(monotonic());
+        self.end(time);
+        let Self { table, output, processes, kernel, .. } = self;
         table.tick(time, kernel, &mut |pid, pid_tgid, info: &ConnectionInfo, exchange| {
             output.report(processes, pid_tgid, pid, info, exchange);
         });
