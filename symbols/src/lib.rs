@@ -9,7 +9,9 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! for library in symbols::tls_libraries(&std::fs::read("/usr/lib/x86_64-linux-gnu/libssl.so.3")?)? {
 //!     for function in library.cheapest() {
-//!         println!("{}: enter at {}", function.name, function.enter[0]);
+//!         for site in &function.enter {
+//!             println!("{}: enter at {site}", function.name);
+//!         }
 //!     }
 //! }
 //! # Ok(())
