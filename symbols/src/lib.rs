@@ -5,6 +5,19 @@
 //! under it, so a site is an instruction that the kernel emulates, wherever one is proved to be as good as the symbol;
 //! [`Class`] says which it is. Nothing here reads a file, attaches a probe or keeps state.
 //!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! for library in symbols::tls_libraries(&std::fs::read("/usr/lib/x86_64-linux-gnu/libssl.so.3")?)? {
+//!     for function in library.cheapest() {
+//!         for site in &function.enter {
+//!             println!("{}: enter at {site}", function.name);
+//!         }
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Limits: x86-64 only (`arch` holds all that depends on it); symbols are found by section headers, which every
 //! library has that a dynamic linker's build produced.
 #![forbid(unsafe_code)]

@@ -125,6 +125,7 @@ fn debian_11_openssl_1_1_1() {
 fn debian_12_openssl_3_0() {
     let (library, code) = library("debian12", "libssl.so.3");
     assert_eq!(library.version, None);
+    assert!(library.blind.iter().any(|reason| reason.starts_with("SSL_sendfile")), "{:?}", library.blind);
     for [plain, ex] in [["SSL_read", "SSL_read_ex"], ["SSL_write", "SSL_write_ex"]] {
         check_plain(&library, &code, plain);
         check_ex(&library, &code, ex, Register::Rcx);

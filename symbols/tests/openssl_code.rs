@@ -291,7 +291,14 @@ fn symbol_without_a_size() {
 
 #[test]
 fn code_that_is_none() {
-    assert_symbol_for_both(&read(&library(|a| a.db(&[0x06, 0x07]).unwrap())));
+    let function = read(&library(|a| a.db(&[0x06, 0x07]).unwrap()));
+    assert_symbol_for_both(&function);
+    assert_eq!(function.enter[0].class, Class::Other);
+
+    // What is wrong comes later: the symbol is what it is.
+    let function = read(&library(|a| a.db(&[0x55, 0x06, 0x07]).unwrap()));
+    assert_symbol_for_both(&function);
+    assert_eq!(function.enter[0].class, Class::Push);
 }
 
 /// `SSL_read` and `SSL_read_ex` over one internal function, which `also` may call as well.

@@ -2,7 +2,7 @@
 
 use super::{Function, Role, TlsLibrary};
 use crate::{
-    arch::{Call, Flow, Prototype},
+    arch::{Call, Flow, Prototype, site},
     elf::{Image, Symbol},
     probe::{Arguments, Class, Exit, Site},
 };
@@ -87,7 +87,8 @@ fn sites_at(image: &Image<'_>, flow: &Flow, addresses: &[u64]) -> Option<Vec<Sit
 /// The symbol for both: right whatever the code is.
 fn undecoded(image: &Image<'_>, wanted: Wanted, symbol: Symbol<'_>) -> Option<Function> {
     let offset = image.file_offset(symbol.address)?;
-    let site = Site { offset, instruction: String::new(), class: Class::Other };
+    let unknown = || Site { offset, instruction: "(unknown)".to_owned(), class: Class::Other };
+    let site = site(image, symbol.address).unwrap_or_else(unknown);
     let exit = if wanted.needs_exit() { Exit::Return(site.clone()) } else { Exit::Unneeded };
     let arguments = wanted.prototype.arguments_at_start();
     Some(Function {

@@ -68,7 +68,7 @@ impl Flow {
         (self.start..self.end).contains(&address)
     }
 
-    /// The instructions that every call runs exactly once, from the start to the first that can go two ways.
+    /// The instructions that every call runs exactly once, from the start to the first call or jump.
     pub(super) fn head(&self) -> Vec<u64> {
         let mut head = vec![];
         let mut next = Some(self.start);
@@ -76,7 +76,7 @@ impl Flow {
             let Some(node) = self.nodes.get(&address) else { break };
             head.push(address);
             next = match node.successors.as_slice() {
-                [only] if *only == node.instruction.next_ip() => Some(*only),
+                [only] if *only == node.instruction.next_ip() && node.kind == Kind::Plain => Some(*only),
                 _ => None,
             };
         }

@@ -31,7 +31,7 @@ fn decode(image: &Image<'_>, address: u64) -> Option<Instruction> {
 }
 
 /// The site at an address of the image's code.
-fn site(image: &Image<'_>, address: u64) -> Option<Site> {
+pub(crate) fn site(image: &Image<'_>, address: u64) -> Option<Site> {
     let instruction = decode(image, address)?;
     let bytes = image.code_at(address)?.get(..instruction.len())?;
     let mut text = String::new();

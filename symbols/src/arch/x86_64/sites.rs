@@ -19,6 +19,9 @@ use crate::{
 const LENGTHS: [(Machine, Register); 3] =
     [(Machine::RCX, Register::Rcx), (Machine::R8, Register::R8), (Machine::R9, Register::R9)];
 
+/// So many instructions are tried for one that all paths pass; functions of interest have some ten candidates.
+const MAX_TRIED: usize = 256;
+
 /// A call, inside a function of interest, of the function that does its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Call {
@@ -62,13 +65,14 @@ impl Flow {
 
     /// Emulated instructions where rax holds what the function is about to return; every return passes one.
     pub fn result_sites(&self) -> Option<Vec<u64>> {
-        let settled = self.settled();
+        let head = self.head();
         let usable = |address: &u64| {
-            let emulated = self.nodes.get(address).is_some_and(|node| node.class.is_emulated());
-            emulated && self.owns(*address) && *address != self.start
+            let node = self.nodes.get(address);
+            let emulated = node.is_some_and(|node| node.kind == Kind::Plain && node.class.is_emulated());
+            emulated && self.owns(*address) && !head.contains(address)
         };
-        let candidates: BTreeSet<u64> = settled.into_iter().filter(usable).collect();
-        let alone = candidates.iter().find(|site| self.first_of(&BTreeSet::from([**site])).is_some());
+        let candidates: BTreeSet<u64> = self.settled().into_iter().filter(usable).collect();
+        let alone = candidates.iter().take(MAX_TRIED).find(|site| self.first_of(&BTreeSet::from([**site])).is_some());
         if let Some(site) = alone {
             return Some(vec![*site]);
         }
@@ -84,18 +88,19 @@ impl Flow {
             Kind::Return => true,
             Kind::Plain => !written(&node.instruction, &mut factory).iter().any(is_result),
         };
-        let kept = self.nodes.iter().filter(|(_, node)| keeps(node)).map(|(address, _)| *address);
-        let mut settled: BTreeSet<u64> = kept.collect();
-        loop {
-            let lost = |address: &u64| {
-                self.nodes.get(address).is_none_or(|node| node.successors.iter().any(|next| !settled.contains(next)))
-            };
-            let losing: Vec<u64> = settled.iter().copied().filter(lost).collect();
-            if losing.is_empty() {
-                return settled;
-            }
-            settled.retain(|address| !losing.contains(address));
+        let mut lost: Vec<u64> =
+            self.nodes.iter().filter(|(_, node)| !keeps(node)).map(|(address, _)| *address).collect();
+        let mut before: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        for (address, node) in &self.nodes {
+            node.successors.iter().for_each(|next| before.entry(*next).or_default().push(*address));
         }
+        let mut settled: BTreeSet<u64> = self.nodes.keys().copied().collect();
+        while let Some(address) = lost.pop() {
+            if settled.remove(&address) {
+                lost.extend(before.get(&address).into_iter().flatten());
+            }
+        }
+        settled
     }
 
     /// Those of `sites` that a path from the start meets first; none if a path leaves the function without one.
