@@ -13,6 +13,7 @@
 //! pairs on this connection any more; its requests and replies are printed apart.
 
 use super::commands::{Secret, secret_reply};
+use super::pushed::{Confirmation, is_message, is_monitor_line};
 use super::types::{Request, Response};
 use super::value::{List, Value};
 use crate::{Context, Exchange, Fifo, Output, Part, Reason, Reasons, Time};
@@ -301,13 +302,7 @@ impl Session {
             // RESP2 has no type of its own for these. Where a reply is due they count only after a subscription.
             Value::Array(list) => {
                 let listens = self.channels + self.patterns > 0 || self.waiting.is_empty();
-                let name = list.items.first().and_then(Value::text).unwrap_or_default();
-                let message = match name {
-                    b"message" | b"smessage" => list.length == 3,
-                    b"pmessage" => list.length == 4,
-                    _ => Confirmation::of(value).is_some(),
-                };
-                listens && message
+                listens && (is_message(list) || Confirmation::of(value).is_some())
             }
             Value::Simple(line) => self.monitors && is_monitor_line(&line.bytes),
             _ => false,
@@ -503,30 +498,4 @@ fn emit(pending: Pending, answer: Option<(Response, Arrival)>, why: Reasons, out
         reasons,
         missing_bytes,
     });
-}
-
-/// `subscribe`, a channel, how many there are now: what confirms each channel of a command.
-struct Confirmation {
-    name: Vec<u8>,
-    has_channel: bool,
-    total: u64,
-}
-
-impl Confirmation {
-    fn of(value: &Value) -> Option<Self> {
-        let (Value::Array(List { items, .. }) | Value::Push(List { items, .. })) = value else { return None };
-        let [name, channel, Value::Integer(total)] = items.as_slice() else { return None };
-        let name = name.text()?;
-        let kinds = [&b"subscribe"[..], b"unsubscribe", b"psubscribe", b"punsubscribe", b"ssubscribe", b"sunsubscribe"];
-        let has_channel = channel.text().is_some();
-        kinds.contains(&name).then_some(Self { name: name.to_vec(), has_channel, total: u64::try_from(*total).ok()? })
-    }
-}
-
-/// `1339518083.107412 [0 127.0.0.1:60866] "keys" "*"`
-fn is_monitor_line(line: &[u8]) -> bool {
-    let mut parts = line.splitn(2, |byte| *byte == b' ');
-    let time = parts.next().unwrap_or_default();
-    let digits = time.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.') && time.contains(&b'.');
-    digits && parts.next().is_some_and(|rest| rest.starts_with(b"["))
 }
