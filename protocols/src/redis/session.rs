@@ -15,7 +15,7 @@
 use super::commands::{Secret, secret_reply};
 use super::pushed::{Confirmation, is_message, is_monitor_line};
 use super::types::{Request, Response};
-use super::value::{List, Value};
+use super::value::Value;
 use crate::{Context, Exchange, Fifo, Output, Part, Reason, Reasons, Time};
 
 /// Turns (a reply, then a request) after a loss before the order counts as known.
