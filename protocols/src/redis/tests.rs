@@ -787,6 +787,27 @@ fn recognition() {
     }
 }
 
+#[test]
+fn the_schema_has_what_is_printed() {
+    let mut generator = SchemaGenerator::default();
+    let schemas =
+        (REGISTRATION.schema)(&mut generator).map(|schema| json!(schema)["$ref"].as_str().unwrap().to_owned());
+    let definitions = json!(generator.take_definitions(true));
+    let record = talk(&[(C, "GET k"), (S, "$1\r\nv\r\n")]).remove(0);
+    for (reference, part) in schemas.iter().zip(["request", "response"]) {
+        let name = reference.rsplit('/').next().unwrap();
+        assert!(name.starts_with("Redis"), "{name}");
+        for key in
+            record[part].as_object().unwrap().keys().filter(|key| !["bytes", "start", "end"].contains(&key.as_str()))
+        {
+            assert!(
+                definitions[name]["properties"][key].is_object() || definitions[name]["properties"][key] == true,
+                "{name} {key}"
+            );
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn random_bytes_are_not_recognised_and_do_no_harm(bytes in proptest::collection::vec(any::<u8>(), 1..400)) {
