@@ -94,6 +94,8 @@ pub(super) enum Next {
 pub(super) struct Session {
     waiting: Fifo<Pending>,
     order: Order,
+    /// When the last reply had passed for which no request waited.
+    unmatched: Option<Time>,
     /// The client has sent a request before the reply to the one before.
     pipelines: bool,
     replies: Replies,
@@ -122,6 +124,7 @@ impl Session {
         Self {
             waiting: Fifo::new(context.limits.pending),
             order: Order::Known,
+            unmatched: None,
             pipelines: false,
             replies: Replies::On,
             transaction: false,
@@ -145,6 +148,10 @@ impl Session {
         if !answered {
             self.emit_unanswered(pending, out);
             return;
+        }
+        if self.unmatched.take().is_some_and(|passed| arrival.start < passed) {
+            // It was held back behind a loss, and its reply may be the one that found no request.
+            self.lose_order(Reason::Gap.into());
         }
         if let Order::Lost { why, turns, replied } = &mut self.order {
             *turns = if *replied { *turns + 1 } else { 0 };
@@ -221,17 +228,26 @@ impl Session {
             self.emit_unsolicited(value, arrival, Reasons::NONE, out);
             return Next::Continue;
         }
-        self.pipelines |= self.waiting.len() > 1;
+        self.note_pipelining(arrival.end);
         // A reply that had passed before the end of the request did cannot answer it.
         let earlier = |front: &Pending| arrival.end.is_some_and(|end| end < front.arrival.last);
         match if self.waiting.front().is_some_and(earlier) { None } else { self.waiting.pop() } {
             Some(pending) => self.complete(pending, value, arrival, out),
             None => {
+                self.unmatched = Some(arrival.end.unwrap_or(Time(u64::MAX)));
                 let why = self.note_reply_without_request();
                 self.emit_unsolicited(value, arrival, why, out);
                 Next::Continue
             }
         }
+    }
+
+    /// Whether another request had passed before the reply that ends at `end`. That it waits is not enough: a loss in
+    /// the reply may have shown only after the request.
+    fn note_pipelining(&mut self, end: Option<Time>) {
+        let several = self.waiting.len() > 1;
+        let passed = |newest: &mut Pending| end.is_some_and(|end| newest.arrival.start < end);
+        self.pipelines |= several && self.waiting.back_mut().is_some_and(passed);
     }
 
     fn note_reply_without_request(&mut self) -> Reasons {
@@ -359,7 +375,8 @@ impl Session {
         if self.waiting.front().is_none_or(|front| front.confirmed.count == 0) {
             return;
         }
-        self.pipelines |= self.waiting.len() > 1;
+        let end = self.waiting.front().and_then(|front| front.confirmed.first?.end);
+        self.note_pipelining(end);
         let Some(mut pending) = self.waiting.pop() else { return };
         let Confirmed { mut values, count, first } = std::mem::take(&mut pending.confirmed);
         let Some(arrival) = first else { return };

@@ -841,6 +841,38 @@ proptest! {
     }
 
     #[test]
+    fn pairs_are_true_after_many_losses(
+        losses in proptest::collection::vec((2..80usize, 0..40usize, 1..50usize, any::<bool>(), any::<bool>()), 1..8),
+    ) {
+        // Of each transfer at most one stretch is missing: lost or cut off, and noticed at once or with the next one.
+        let mut conversation = Conversation::new(&REGISTRATION, context(Transport::Tcp, false));
+        let mut records = Vec::new();
+        for (index, (side, bytes)) in turns(40).into_iter().enumerate() {
+            let Some((_, at, size, lost, late)) = losses.iter().find(|loss| loss.0 == index) else {
+                conversation.say(side, &bytes);
+                records.extend(conversation.take());
+                continue;
+            };
+            let at = (*at).min(bytes.len() - 1);
+            let end = (at + size).min(bytes.len());
+            if *lost {
+                conversation.say(side, &bytes[..at]);
+                conversation.lose(side, (end - at) as u64);
+            } else {
+                conversation.say(side, &[]);
+                conversation.say_part(side, &bytes[..at], end as u64);
+            }
+            conversation.say_part(side, &bytes[end..], (bytes.len() - end) as u64);
+            if !late {
+                records.extend(conversation.take());
+            }
+        }
+        records.extend(conversation.close());
+        let complete = check_pairs(&format!("{losses:?}"), &records);
+        prop_assert!(complete + losses.len() * 4 >= 40, "{complete} complete with {losses:?}: {:#?}", briefs(&records));
+    }
+
+    #[test]
     fn a_model_conversation_pairs_as_it_was_made(
         kinds in proptest::collection::vec(0..6usize, 1..30),
         cuts in proptest::collection::vec(1..60usize, 20),
