@@ -639,6 +639,50 @@ proptest! {
     }
 
     #[test]
+    fn pairs_are_true_after_many_losses(
+        losses in proptest::collection::vec((0..60usize, 0..40usize, 1..50usize, any::<bool>(), any::<bool>()), 1..10),
+        ids in proptest::collection::vec(0..2u16, 30),
+    ) {
+        // Ids and names collide; the address in an answer has the number of the transfer of its query.
+        let mut conversation = Conversation::new(&REGISTRATION, context(Transport::Tcp, false));
+        let mut records = Vec::new();
+        for index in 0..60u8 {
+            let asked = usize::from(index / 2);
+            let text = format!("n{}.test", asked % 2);
+            let (side, message) = match index % 2 {
+                0 => (C, query(ids[asked], &text, A)),
+                _ => (S, answer(ids[asked], &text, index)),
+            };
+            let bytes = framed(&message);
+            let Some((_, at, size, lost, late)) = losses.iter().find(|loss| loss.0 == usize::from(index)) else {
+                conversation.say(side, &bytes);
+                records.extend(conversation.take());
+                continue;
+            };
+            let at = (*at).min(bytes.len() - 1);
+            let end = (at + size).min(bytes.len());
+            conversation.say(side, &bytes[..if *lost { at } else { 0 }]);
+            if *lost {
+                conversation.lose(side, (end - at) as u64);
+            } else {
+                conversation.say_part(side, &bytes[..at], end as u64);
+            }
+            conversation.say_part(side, &bytes[end..], (bytes.len() - end) as u64);
+            if !late {
+                records.extend(conversation.take());
+            }
+        }
+        records.extend(conversation.close());
+        for record in &records {
+            let start = record["request"]["start"].as_u64().map(|start| start / 1_000_000);
+            let data = record["response"]["answers"][0]["data"].as_str();
+            if let (Some(start), Some(data)) = (start, data) {
+                prop_assert_eq!(data, format!("192.0.2.{start}"), "{:?}: {:#?}", losses, briefs(&records));
+            }
+        }
+    }
+
+    #[test]
     fn a_model_conversation_pairs_as_it_was_made(
         order in Just((0..12u16).collect::<Vec<_>>()).prop_shuffle(),
         ids in proptest::collection::vec(0..4u16, 12),
