@@ -73,6 +73,7 @@ impl Header {
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "DnsQuestion")]
 pub(super) struct Question {
     #[schemars(with = "String")]
     pub(super) name: Name,
@@ -102,6 +103,7 @@ impl Question {
 
 /// A resource record.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "DnsRecord")]
 pub(super) struct Record {
     #[schemars(with = "String")]
     name: Name,

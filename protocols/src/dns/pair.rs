@@ -1,8 +1,8 @@
 //! Pairing: id, kind, question and opposite direction.
 //!
 //! An id alone is not enough (clients reuse them), and order means nothing (RFC 7766 §7: responses may come in any
-//! order). Because id and question identify a response, a gap does not end pairing. It only makes doubtful what had a
-//! twin: a lost response and a lost query of the same id and question.
+//! order). Because id and question identify a response, a gap does not end pairing: what was under way when responses
+//! were lost is given up, because a client may use the same id for the same question again, and that is all.
 
 use std::collections::VecDeque;
 
@@ -52,8 +52,8 @@ struct Pending {
     sent: Time,
     /// Serial of the zone that the client has (RFC 1995 §3).
     serial: Option<u32>,
-    /// Why bytes are missing behind it, in its own direction and in that of its response.
-    lost: [Reasons; 2],
+    /// Queries behind it may have been lost.
+    saw_loss: bool,
     transfer: Transfer,
     /// What has come of a zone transfer that goes on.
     begun: Option<Begun>,
@@ -75,16 +75,6 @@ impl Pending {
         own.len() == questions.len() && own.iter().zip(questions).all(|(a, b)| a.same(b))
     }
 
-    /// Bytes are missing in either direction since it was sent.
-    fn saw_loss(&self) -> bool {
-        self.lost.iter().any(|reasons| !reasons.is_empty())
-    }
-
-    fn response_lost(&self) -> Reasons {
-        let [client, server] = self.lost;
-        if self.arrival.side == Side::Client { server } else { client }
-    }
-
     fn emit(self, out: &mut Output<'_>) {
         out.emit(Exchange {
             protocol: super::NAME,
@@ -98,10 +88,9 @@ impl Pending {
     }
 
     /// Emits it without (the rest of) a response.
-    fn give_up(mut self, out: &mut Output<'_>) {
-        let lost = self.response_lost();
+    fn give_up(mut self, lost: Option<Reason>, out: &mut Output<'_>) {
         let unanswered = if self.begun.is_some() { Reason::Closed } else { Reason::NoResponse };
-        self.reasons.merge(if lost.is_empty() { unanswered.into() } else { lost });
+        self.reasons.add(lost.unwrap_or(unanswered));
         if let Some(begun) = &mut self.begun {
             begun.arrival.bytes = None;
             begun.arrival.end = None;
@@ -116,11 +105,13 @@ pub(super) struct Table {
     context: Context,
     /// By the time they were sent first.
     pending: VecDeque<Pending>,
+    /// When the last response had passed for which no query waited.
+    unmatched: Option<Time>,
 }
 
 impl Table {
     pub(super) fn new(context: Context) -> Self {
-        Self { context, pending: VecDeque::new() }
+        Self { context, pending: VecDeque::new(), unmatched: None }
     }
 
     pub(super) fn take(&mut self, message: Message, arrival: Arrival, out: &mut Output<'_>) {
@@ -142,7 +133,7 @@ impl Table {
             reasons: arrival.reasons(&message),
             sent: arrival.start,
             serial: message.authority_soa,
-            lost: [Reasons::NONE; 2],
+            saw_loss: false,
             transfer: Transfer::default(),
             begun: None,
             request: Request::new(message),
@@ -151,10 +142,16 @@ impl Table {
             pending.emit(out);
             return;
         }
+        // On a stream, a query that was held back behind a loss: its response may be the one that found no query.
+        if self.context.transport != Transport::Udp && self.unmatched.is_some_and(|passed| arrival.start < passed) {
+            pending.give_up(Some(Reason::Gap), out);
+            return;
+        }
+        self.unmatched = None;
         if self.pending.len() >= self.context.limits.pending
             && let Some(oldest) = self.pending.pop_front()
         {
-            oldest.give_up(out);
+            oldest.give_up(None, out);
         }
         self.pending.push_back(pending);
     }
@@ -174,7 +171,8 @@ impl Table {
     }
 
     fn answer(&mut self, message: Message, arrival: Arrival, out: &mut Output<'_>) {
-        let Some(index) = self.find(&message, arrival.side.other(), out) else {
+        let Some(index) = self.find(&message, arrival.side.other()) else {
+            self.unmatched = Some(arrival.end.unwrap_or(arrival.start));
             out.emit(unsolicited(message, arrival));
             return;
         };
@@ -187,8 +185,8 @@ impl Table {
         }
     }
 
-    /// The place of the query that a response answers. Queries that can no longer be told apart are given up.
-    fn find(&mut self, message: &Message, asker: Side, out: &mut Output<'_>) -> Option<usize> {
+    /// The place of the query that a response answers.
+    fn find(&self, message: &Message, asker: Side) -> Option<usize> {
         let (id, opcode) = (message.header.id, message.header.opcode());
         if message.reading == Reading::ToQuestions {
             return None;
@@ -198,15 +196,7 @@ impl Table {
             return self.find_by_id(message, twin);
         }
         let same = |pending: &Pending| twin(pending) && pending.asks(&message.questions);
-        let first = self.pending.iter().position(same)?;
-        let matches = || self.pending.iter().filter(|pending| same(pending));
-        let twins_and_loss = matches().count() > 1 && matches().any(|pending| !pending.response_lost().is_empty());
-        let loss_both_ways = matches().any(|pending| pending.lost.iter().all(|reasons| !reasons.is_empty()));
-        if twins_and_loss || loss_both_ways {
-            self.give_up_where(same, out);
-            return None;
-        }
-        Some(first)
+        self.pending.iter().position(same)
     }
 
     /// A response without a question (an error from a server that could not read the query, or the next message of a
@@ -217,25 +207,23 @@ impl Table {
         let mut candidates = self.pending.iter().enumerate().filter(|(_, pending)| twin(pending));
         let (index, only) = candidates.next()?;
         let multicast = message.header.id == 0 && answers > 0 && only.begun.is_none();
-        (candidates.next().is_none() && !only.saw_loss() && !multicast).then_some(index)
+        (candidates.next().is_none() && !only.saw_loss && !multicast).then_some(index)
     }
 
-    fn give_up_where(&mut self, chosen: impl Fn(&Pending) -> bool, out: &mut Output<'_>) {
+    fn give_up_where(&mut self, chosen: impl Fn(&Pending) -> bool, lost: Option<Reason>, out: &mut Output<'_>) {
         let (given_up, kept) = std::mem::take(&mut self.pending).into_iter().partition::<VecDeque<_>, _>(chosen);
         self.pending = kept;
         for pending in given_up {
-            pending.give_up(out);
+            pending.give_up(lost, out);
         }
     }
 
     /// Messages of `side` may have been lost.
     pub(super) fn lose(&mut self, side: Side, why: Reason, out: &mut Output<'_>) {
         for pending in &mut self.pending {
-            let [client, server] = &mut pending.lost;
-            if side == Side::Client { client } else { server }.add(why);
+            pending.saw_loss |= pending.arrival.side == side;
         }
-        // The end of a zone transfer may be among what is lost.
-        self.give_up_where(|pending| pending.begun.is_some() && !pending.response_lost().is_empty(), out);
+        self.give_up_where(|pending| pending.arrival.side != side, Some(why), out);
     }
 
     /// Gives up on datagrams that have waited long enough.
@@ -243,12 +231,12 @@ impl Table {
         let patience = self.context.limits.datagram_timeout_ns;
         let expired = |pending: &Pending| now.0.saturating_sub(pending.sent.0) >= patience;
         if self.context.transport == Transport::Udp && self.pending.iter().any(expired) {
-            self.give_up_where(expired, out);
+            self.give_up_where(expired, None, out);
         }
     }
 
     pub(super) fn close(&mut self, out: &mut Output<'_>) {
-        self.give_up_where(|_| true, out);
+        self.give_up_where(|_| true, None, out);
     }
 }
 

@@ -600,6 +600,27 @@ fn other_protocols_are_not_recognised() {
     }
 }
 
+#[test]
+fn the_schema_has_what_is_printed() {
+    let mut generator = SchemaGenerator::default();
+    let schemas =
+        (REGISTRATION.schema)(&mut generator).map(|schema| json!(schema)["$ref"].as_str().unwrap().to_owned());
+    let definitions = json!(generator.take_definitions(true));
+    let record = datagrams(&[(C, query(1, "a", A)), (S, answer(1, "a", 1))]).remove(0);
+    for (reference, part) in schemas.iter().zip(["request", "response"]) {
+        let name = reference.rsplit('/').next().unwrap();
+        assert!(name.starts_with("Dns"), "{name}");
+        for key in
+            record[part].as_object().unwrap().keys().filter(|key| !["bytes", "start", "end"].contains(&key.as_str()))
+        {
+            assert!(
+                definitions[name]["properties"][key].is_object() || definitions[name]["properties"][key] == true,
+                "{name} {key}"
+            );
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn random_bytes_are_not_recognised_and_do_no_harm(bytes in proptest::collection::vec(any::<u8>(), 1..600)) {
@@ -615,6 +636,50 @@ proptest! {
         conversation.say(S, &bytes);
         conversation.say(S, &framed(&[&answer(1, "a", 1)[..20], &bytes].concat()));
         conversation.close();
+    }
+
+    #[test]
+    fn pairs_are_true_after_many_losses(
+        losses in proptest::collection::vec((0..60usize, 0..40usize, 1..50usize, any::<bool>(), any::<bool>()), 1..10),
+        ids in proptest::collection::vec(0..2u16, 30),
+    ) {
+        // Ids and names collide; the address in an answer has the number of the transfer of its query.
+        let mut conversation = Conversation::new(&REGISTRATION, context(Transport::Tcp, false));
+        let mut records = Vec::new();
+        for index in 0..60u8 {
+            let asked = usize::from(index / 2);
+            let text = format!("n{}.test", asked % 2);
+            let (side, message) = match index % 2 {
+                0 => (C, query(ids[asked], &text, A)),
+                _ => (S, answer(ids[asked], &text, index)),
+            };
+            let bytes = framed(&message);
+            let Some((_, at, size, lost, late)) = losses.iter().find(|loss| loss.0 == usize::from(index)) else {
+                conversation.say(side, &bytes);
+                records.extend(conversation.take());
+                continue;
+            };
+            let at = (*at).min(bytes.len() - 1);
+            let end = (at + size).min(bytes.len());
+            conversation.say(side, &bytes[..if *lost { at } else { 0 }]);
+            if *lost {
+                conversation.lose(side, (end - at) as u64);
+            } else {
+                conversation.say_part(side, &bytes[..at], end as u64);
+            }
+            conversation.say_part(side, &bytes[end..], (bytes.len() - end) as u64);
+            if !late {
+                records.extend(conversation.take());
+            }
+        }
+        records.extend(conversation.close());
+        for record in &records {
+            let start = record["request"]["start"].as_u64().map(|start| start / 1_000_000);
+            let data = record["response"]["answers"][0]["data"].as_str();
+            if let (Some(start), Some(data)) = (start, data) {
+                prop_assert_eq!(data, format!("192.0.2.{start}"), "{:?}: {:#?}", losses, briefs(&records));
+            }
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::{Payload, Summary};
 /// A DNS request. Of an UPDATE, `questions` is the zone, `answers` the prerequisites and `authorities` the updates
 /// (RFC 2136 §2).
 #[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "DnsRequest")]
 pub(super) struct Request {
     pub(super) id: u16,
     pub(super) questions: Vec<Question>,
@@ -59,6 +60,7 @@ impl Payload for Request {
 
 /// A DNS response.
 #[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "DnsResponse")]
 pub(super) struct Response {
     #[schemars(with = "String")]
     rcode: Rcode,

@@ -14,6 +14,7 @@
 mod commands;
 mod infer;
 mod inline;
+mod pushed;
 mod resp;
 mod session;
 #[cfg(test)]

@@ -13,8 +13,9 @@
 //! pairs on this connection any more; its requests and replies are printed apart.
 
 use super::commands::{Secret, secret_reply};
+use super::pushed::{Confirmation, is_message, is_monitor_line};
 use super::types::{Request, Response};
-use super::value::{List, Value};
+use super::value::Value;
 use crate::{Context, Exchange, Fifo, Output, Part, Reason, Reasons, Time};
 
 /// Turns (a reply, then a request) after a loss before the order counts as known.
@@ -93,6 +94,8 @@ pub(super) enum Next {
 pub(super) struct Session {
     waiting: Fifo<Pending>,
     order: Order,
+    /// When the last reply had passed for which no request waited.
+    unmatched: Option<Time>,
     /// The client has sent a request before the reply to the one before.
     pipelines: bool,
     replies: Replies,
@@ -121,6 +124,7 @@ impl Session {
         Self {
             waiting: Fifo::new(context.limits.pending),
             order: Order::Known,
+            unmatched: None,
             pipelines: false,
             replies: Replies::On,
             transaction: false,
@@ -144,6 +148,10 @@ impl Session {
         if !answered {
             self.emit_unanswered(pending, out);
             return;
+        }
+        if self.unmatched.take().is_some_and(|passed| arrival.start < passed) {
+            // It was held back behind a loss, and its reply may be the one that found no request.
+            self.lose_order(Reason::Gap.into());
         }
         if let Order::Lost { why, turns, replied } = &mut self.order {
             *turns = if *replied { *turns + 1 } else { 0 };
@@ -220,17 +228,26 @@ impl Session {
             self.emit_unsolicited(value, arrival, Reasons::NONE, out);
             return Next::Continue;
         }
-        self.pipelines |= self.waiting.len() > 1;
+        self.note_pipelining(arrival.end);
         // A reply that had passed before the end of the request did cannot answer it.
         let earlier = |front: &Pending| arrival.end.is_some_and(|end| end < front.arrival.last);
         match if self.waiting.front().is_some_and(earlier) { None } else { self.waiting.pop() } {
             Some(pending) => self.complete(pending, value, arrival, out),
             None => {
+                self.unmatched = Some(arrival.end.unwrap_or(Time(u64::MAX)));
                 let why = self.note_reply_without_request();
                 self.emit_unsolicited(value, arrival, why, out);
                 Next::Continue
             }
         }
+    }
+
+    /// Whether another request had passed before the reply that ends at `end`. That it waits is not enough: a loss in
+    /// the reply may have shown only after the request.
+    fn note_pipelining(&mut self, end: Option<Time>) {
+        let several = self.waiting.len() > 1;
+        let passed = |newest: &mut Pending| end.is_some_and(|end| newest.arrival.start < end);
+        self.pipelines |= several && self.waiting.back_mut().is_some_and(passed);
     }
 
     fn note_reply_without_request(&mut self) -> Reasons {
@@ -301,13 +318,7 @@ impl Session {
             // RESP2 has no type of its own for these. Where a reply is due they count only after a subscription.
             Value::Array(list) => {
                 let listens = self.channels + self.patterns > 0 || self.waiting.is_empty();
-                let name = list.items.first().and_then(Value::text).unwrap_or_default();
-                let message = match name {
-                    b"message" | b"smessage" => list.length == 3,
-                    b"pmessage" => list.length == 4,
-                    _ => Confirmation::of(value).is_some(),
-                };
-                listens && message
+                listens && (is_message(list) || Confirmation::of(value).is_some())
             }
             Value::Simple(line) => self.monitors && is_monitor_line(&line.bytes),
             _ => false,
@@ -364,7 +375,8 @@ impl Session {
         if self.waiting.front().is_none_or(|front| front.confirmed.count == 0) {
             return;
         }
-        self.pipelines |= self.waiting.len() > 1;
+        let end = self.waiting.front().and_then(|front| front.confirmed.first?.end);
+        self.note_pipelining(end);
         let Some(mut pending) = self.waiting.pop() else { return };
         let Confirmed { mut values, count, first } = std::mem::take(&mut pending.confirmed);
         let Some(arrival) = first else { return };
@@ -503,30 +515,4 @@ fn emit(pending: Pending, answer: Option<(Response, Arrival)>, why: Reasons, out
         reasons,
         missing_bytes,
     });
-}
-
-/// `subscribe`, a channel, how many there are now: what confirms each channel of a command.
-struct Confirmation {
-    name: Vec<u8>,
-    has_channel: bool,
-    total: u64,
-}
-
-impl Confirmation {
-    fn of(value: &Value) -> Option<Self> {
-        let (Value::Array(List { items, .. }) | Value::Push(List { items, .. })) = value else { return None };
-        let [name, channel, Value::Integer(total)] = items.as_slice() else { return None };
-        let name = name.text()?;
-        let kinds = [&b"subscribe"[..], b"unsubscribe", b"psubscribe", b"punsubscribe", b"ssubscribe", b"sunsubscribe"];
-        let has_channel = channel.text().is_some();
-        kinds.contains(&name).then_some(Self { name: name.to_vec(), has_channel, total: u64::try_from(*total).ok()? })
-    }
-}
-
-/// `1339518083.107412 [0 127.0.0.1:60866] "keys" "*"`
-fn is_monitor_line(line: &[u8]) -> bool {
-    let mut parts = line.splitn(2, |byte| *byte == b' ');
-    let time = parts.next().unwrap_or_default();
-    let digits = time.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.') && time.contains(&b'.');
-    digits && parts.next().is_some_and(|rest| rest.starts_with(b"["))
 }

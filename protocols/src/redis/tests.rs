@@ -557,6 +557,12 @@ fn numbers(record: &serde_json::Value) -> (Option<String>, Option<String>) {
     (key.and_then(|key| key.get(1..)).map(str::to_owned), value.and_then(|value| value.get(1..)).map(str::to_owned))
 }
 
+/// Whether a hole lies in the first transfer of a direction. Where a stream begins, and so whether anything is missing
+/// there, is the driver's business; see `requests_that_are_found_late_are_not_paired` for what follows from it.
+fn is_at_the_start(hole: &str) -> bool {
+    hole.starts_with("transfer 0,") || hole.starts_with("transfer 1,")
+}
+
 /// Says how many records are complete, after looking that every pair is a true one.
 fn check_pairs(hole: &str, records: &[serde_json::Value]) -> usize {
     let mut complete = 0;
@@ -579,6 +585,9 @@ fn check_pairs(hole: &str, records: &[serde_json::Value]) -> usize {
 fn pairs_are_true_whatever_is_missing_and_pairing_resumes() {
     let script = turns(10);
     with_holes(&REGISTRATION, &borrowed(&script), &[1, 2, 7, 20, 60], |hole, records| {
+        if is_at_the_start(hole) {
+            return;
+        }
         let complete = check_pairs(hole, &records);
         // What is missing at the end of a transfer shows only later.
         let late = script.iter().any(|(_, bytes)| hole.contains(&format!("..{},", bytes.len())));
@@ -595,9 +604,26 @@ fn pairs_are_true_whatever_is_missing_in_a_pipeline() {
     let script: Vec<_> = requests.chunks(3).zip(replies.chunks(3)).flat_map(|(r, a)| [batch(r), batch(a)]).collect();
     let mut fewest = usize::MAX;
     with_holes(&REGISTRATION, &borrowed(&script), &[1, 2, 7, 20, 60], |hole, records| {
-        fewest = fewest.min(check_pairs(hole, &records));
+        if !is_at_the_start(hole) {
+            fewest = fewest.min(check_pairs(hole, &records));
+        }
     });
-    assert_eq!(fewest, 0, "after a loss in the first batch nothing is certain");
+    assert!(fewest <= 3, "after a loss in the second batch nothing is certain: {fewest}");
+}
+
+#[test]
+fn requests_that_are_found_late_are_not_paired() {
+    let mut exchanges = Vec::new();
+    let mut sequence = 0;
+    let mut redis = Redis::new(&context(Transport::Tcp, true));
+    let request = command("GET b");
+    assert_eq!(redis.resync(C, &request, true), Boundary::At(0));
+    for (side, bytes) in [(C, request.as_slice()), (S, b"$1\r\na\r\n")] {
+        let input = Input { bytes, uncaptured: 0, transfer_start: true, offset: 0, marks: &[] };
+        redis.step(side, input, &mut Output { exchanges: &mut exchanges, sequence: &mut sequence });
+    }
+    let records: Vec<_> = exchanges.iter().map(render).collect();
+    assert_eq!(briefs(&records), ["GET b !gap", "-> bulk_string \"a\" !gap !unsolicited"]);
 }
 
 #[test]
@@ -615,6 +641,16 @@ fn a_client_that_is_seen_to_pipeline_gets_no_pairs_after_a_loss() {
     }
     let records = briefs(&conversation.close());
     assert!(records.iter().all(|record| record.contains("!gap")), "{records:?}");
+}
+
+#[test]
+fn a_request_that_is_broken_off() {
+    let mut conversation = Conversation::new(&REGISTRATION, context(Transport::Tcp, false));
+    conversation.say(C, b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\nab");
+    conversation.end(C);
+    conversation.say(S, b"-ERR x\r\n");
+    let expected = [r#"SET k {"bytes":5,"prefix":"ab"} !closed"#, "-> error \"ERR x\" !unsolicited"];
+    assert_eq!(briefs(&conversation.close()), expected);
 }
 
 #[test]
@@ -751,6 +787,27 @@ fn recognition() {
     }
 }
 
+#[test]
+fn the_schema_has_what_is_printed() {
+    let mut generator = SchemaGenerator::default();
+    let schemas =
+        (REGISTRATION.schema)(&mut generator).map(|schema| json!(schema)["$ref"].as_str().unwrap().to_owned());
+    let definitions = json!(generator.take_definitions(true));
+    let record = talk(&[(C, "GET k"), (S, "$1\r\nv\r\n")]).remove(0);
+    for (reference, part) in schemas.iter().zip(["request", "response"]) {
+        let name = reference.rsplit('/').next().unwrap();
+        assert!(name.starts_with("Redis"), "{name}");
+        for key in
+            record[part].as_object().unwrap().keys().filter(|key| !["bytes", "start", "end"].contains(&key.as_str()))
+        {
+            assert!(
+                definitions[name]["properties"][key].is_object() || definitions[name]["properties"][key] == true,
+                "{name} {key}"
+            );
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn random_bytes_are_not_recognised_and_do_no_harm(bytes in proptest::collection::vec(any::<u8>(), 1..400)) {
@@ -781,6 +838,38 @@ proptest! {
             conversation.say(side, &bytes);
             conversation.close();
         }
+    }
+
+    #[test]
+    fn pairs_are_true_after_many_losses(
+        losses in proptest::collection::vec((2..80usize, 0..40usize, 1..50usize, any::<bool>(), any::<bool>()), 1..8),
+    ) {
+        // Of each transfer at most one stretch is missing: lost or cut off, and noticed at once or with the next one.
+        let mut conversation = Conversation::new(&REGISTRATION, context(Transport::Tcp, false));
+        let mut records = Vec::new();
+        for (index, (side, bytes)) in turns(40).into_iter().enumerate() {
+            let Some((_, at, size, lost, late)) = losses.iter().find(|loss| loss.0 == index) else {
+                conversation.say(side, &bytes);
+                records.extend(conversation.take());
+                continue;
+            };
+            let at = (*at).min(bytes.len() - 1);
+            let end = (at + size).min(bytes.len());
+            if *lost {
+                conversation.say(side, &bytes[..at]);
+                conversation.lose(side, (end - at) as u64);
+            } else {
+                conversation.say(side, &[]);
+                conversation.say_part(side, &bytes[..at], end as u64);
+            }
+            conversation.say_part(side, &bytes[end..], (bytes.len() - end) as u64);
+            if !late {
+                records.extend(conversation.take());
+            }
+        }
+        records.extend(conversation.close());
+        let complete = check_pairs(&format!("{losses:?}"), &records);
+        prop_assert!(complete + losses.len() * 4 >= 40, "{complete} complete with {losses:?}: {:#?}", briefs(&records));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::{Payload, Summary, Text};
 
 /// A Redis command.
 #[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "RedisRequest")]
 pub(super) struct Request {
     /// In capitals, without a subcommand.
     pub(super) command: Text,
@@ -64,6 +65,7 @@ impl Payload for Request {
 
 /// A reply of Redis.
 #[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "RedisResponse")]
 pub(super) struct Response {
     /// simple_string, error, integer, bulk_string, array, null, map, set, push, double, boolean, big_number,
     /// verbatim_string or bulk_error.
