@@ -682,6 +682,12 @@ fn joined_late_known_fields_are_learnt_again() {
 }
 
 #[test]
+fn joined_late_a_request_that_is_not_answered_is_not_midstream() {
+    let records = run_from(&vec![(Side::Client, Peer::new().get(9, "/"))], 0);
+    assert_has(&records[0], &json!({"sequence": 0, "response": null, "reasons": ["no_response"]}));
+}
+
+#[test]
 fn a_response_to_an_unseen_request_is_reported_as_such() {
     let mut server = Peer::new();
     let answered = [server.headers(0, 9, &[(":status", "200")]), frame(DATA, END_STREAM, 9, b"abc")].concat();
