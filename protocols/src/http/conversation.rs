@@ -9,7 +9,8 @@ use super::pairing::{Order, Pending, Progress, Tracked, Wire};
 use super::switch;
 use crate::reassembly::Cause;
 use crate::{
-    Boundary, Context, Fifo, Input, Output, Parser, Reason, Reasons, Side, Skipped, Span, Step, Time, Violation,
+    Boundary, Context, Fifo, Handoff, Input, Output, Parser, Reason, Reasons, Side, Skipped, Span, Step, Time,
+    Violation,
 };
 
 /// Where one direction stands.
@@ -39,6 +40,7 @@ const START: Flow = Flow::Head { scanned: 0 };
 /// HTTP/1 on one connection.
 #[derive(Debug)]
 pub(super) struct Conversation {
+    context: Context,
     client: Flow,
     server: Flow,
     begun: [Option<Span>; 2],
@@ -63,6 +65,7 @@ impl Conversation {
         let order =
             if context.midstream { Order::Lost { why: Reason::Midstream.into(), at_rest: true } } else { Order::Known };
         Self {
+            context,
             client: START,
             server: START,
             begun: [None; 2],
@@ -337,13 +340,21 @@ impl Conversation {
                 Step::SkipToEnd { consumed }
             }
             Framing::Switch => {
-                let response = self.current(Side::Server).and_then(|pending| pending.response.as_ref());
-                let handoff = switch::handoff(response.map(|response| &response.payload));
-                self.complete(side, out);
-                self.give_up(Reason::NoResponse, 0, out);
+                let handoff = self.switch(out);
                 Step::Stop { consumed, handoff }
             }
         }
+    }
+
+    /// HTTP/1 ends here.
+    fn switch(&mut self, out: &mut Output<'_>) -> Handoff {
+        let goes_on = self.lone_response.is_none() && self.pending.front().is_some_and(switch::goes_on);
+        let upgraded = if goes_on { self.pending.pop() } else { None };
+        if upgraded.is_none() {
+            self.complete(Side::Server, out);
+        }
+        self.give_up(Reason::NoResponse, 0, out);
+        upgraded.map_or(Handoff::Opaque, |pending| switch::handoff(self.context, pending))
     }
 
     fn chunked(&mut self, side: Side, input: Input<'_>, mut phase: Phase, out: &mut Output<'_>) -> Step {

@@ -48,7 +48,7 @@ impl<L> Tracked<Message<L>>
 where
     Message<L>: Payload + 'static,
 {
-    fn into_part(self) -> Part {
+    pub(super) fn into_part(self) -> Part {
         let Self { mut payload, wire } = self;
         let complete = wire.progress == Progress::Complete;
         payload.body_bytes = complete.then_some(wire.body_bytes);

@@ -3,8 +3,8 @@
 //! - Requests and responses are paired by stream identifier; time only measures. A stream is one record, handed out
 //!   when it ends: when both sides have sent END_STREAM, or one of them RST_STREAM, or the server GOAWAY without
 //!   having processed it. Interim responses are listed by status; pushed streams are marked.
-//! - The bytes of a message are those of its HEADERS, CONTINUATION and DATA frames. Of a stream that was reset they
-//!   are those that had passed by then.
+//! - The bytes of a message are those of its HEADERS, CONTINUATION and DATA frames. When one side resets a stream, how
+//!   much the other had sent is known only if that comes to its end too, for which the record waits a moment.
 //! - Joined in the middle of a connection, or behind a gap, the dynamic tables of HPACK are not known. Fields that
 //!   refer to what was not seen are absent and the record says `hpack_unknown`; fields that are printed are certain
 //!   (see `hpack`).

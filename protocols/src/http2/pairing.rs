@@ -144,7 +144,7 @@ impl Streams {
 
     /// The server promises the response to a request that it makes up itself (RFC 9113, section 8.4).
     pub(super) fn promise(&mut self, promised: u32, head: Head, out: &mut Output<'_>) {
-        if promised == 0 || !promised.is_multiple_of(2) || self.is_open(promised) {
+        if promised == 0 || opener(promised) != Side::Server || self.is_open(promised) {
             return;
         }
         let stream = self.insert(Stream::new(promised, Reasons::NONE, head.start), out);
@@ -203,9 +203,8 @@ impl Streams {
 
     /// `side` will not process the streams above `last` that the other side opened.
     pub(super) fn goaway(&mut self, side: Side, last: u32, code: u32, at: Time, out: &mut Output<'_>) {
-        let odd = side == Side::Server;
         let refused: Vec<u32> = self.open.range(last.saturating_add(1)..).map(|(&id, _)| id).collect();
-        for id in refused.into_iter().filter(|id| id.is_multiple_of(2) != odd) {
+        for id in refused.into_iter().filter(|id| opener(*id) != side) {
             if let Some(stream) = self.open.get_mut(&id) {
                 stream.goaway = Some((code, at));
             }
@@ -252,18 +251,16 @@ impl Streams {
     /// The stream that a header block belongs to, which it may open.
     fn find(&mut self, side: Side, head: &Head, out: &mut Output<'_>) -> Option<&mut Stream> {
         let id = head.stream;
-        let is_new = id > self.highest && !id.is_multiple_of(2);
-        if !self.is_open(id) {
-            if !is_new && !self.may_be_older(id) {
-                return None;
-            }
-            self.orphans |= side == Side::Server;
-            self.insert(Stream::new(id, self.unseen_start(id), head.start), out);
-        }
+        let is_new = id > self.highest && opener(id) == Side::Client;
+        let known = self.is_open(id) || is_new || self.may_be_older(id);
         if side == Side::Client && is_new && head.fields.section != Section::Trailers {
             self.highest = id;
             self.certain_from = self.certain_from.min(id);
             self.hand_out_orphans(out);
+        }
+        if known && !self.is_open(id) {
+            self.orphans |= side == Side::Server;
+            self.insert(Stream::new(id, self.unseen_start(id), head.start), out);
         }
         self.open.get_mut(&id)
     }
@@ -317,7 +314,7 @@ impl Streams {
 
     /// Hands out a stream if it is finished, unless its request may be late.
     fn settle(&mut self, id: u32, out: &mut Output<'_>) {
-        let late = id > self.highest && !id.is_multiple_of(2);
+        let late = id > self.highest && opener(id) == Side::Client;
         let finished = self.open.get(&id).is_some_and(|stream| stream.is_finished() && (stream.has_request() || !late));
         if finished {
             self.hand_out(id, out);

@@ -5,7 +5,7 @@ use super::frame::PREFACE;
 use super::hpack::testing::{Encoder, Form};
 use super::*;
 use crate::testing::{Conversation, assert_split_invariant, context, run, with_holes};
-use crate::{Inference, Part, Sender, Side, Span, Time};
+use crate::{Inference, Sender, Side};
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -414,79 +414,46 @@ fn an_unanswered_request_is_reported_at_the_end() {
     assert_has(&records[0], &json!({"sequence": 0, "response": null, "reasons": ["no_response"]}));
 }
 
-/// Stands for HTTP/1.1: one line of the client, which the server's line "101" answers.
-#[derive(Debug)]
-struct Upgrade(Context, Option<(u64, Span)>);
-
-#[derive(Debug, serde::Serialize)]
-struct Line {
-    line: u64,
-}
-
-impl crate::Payload for Line {
-    fn summary(&self) -> crate::Summary<'_> {
-        crate::Summary::default()
-    }
-}
-
-impl Parser for Upgrade {
-    fn step(&mut self, side: Side, input: crate::Input<'_>, out: &mut crate::Output<'_>) -> crate::Step {
-        use crate::{Handoff, Step};
-        match (side, self.1.take()) {
-            _ if input.bytes.len() < 4 => Step::Need(4),
-            (Side::Client, None) => {
-                self.1 = Some((out.next_sequence(), input.span(0)));
-                Step::Consumed(4)
-            }
-            (Side::Server, Some((sequence, span))) => {
-                let request = Part::new(4, span, span, Line { line: sequence });
-                Step::Stop { consumed: 4, handoff: Handoff::Protocol("http", upgraded(self.0, request, sequence)) }
-            }
-            (_, waiting) => {
-                self.1 = waiting;
-                Step::Wait
-            }
-        }
-    }
-
-    fn skipped(&mut self, _: Side, _: crate::Skipped, _: &mut crate::Output<'_>) {}
-    fn gap(&mut self, _: Side, _: u64, _: crate::reassembly::Cause, _: &mut crate::Output<'_>) {}
-    fn resync(&mut self, _: Side, _: &[u8], _: bool) -> crate::Boundary {
-        crate::Boundary::None { discard: 0 }
-    }
-    fn end(&mut self, _: Side, _: &[u8], _: Time, _: &mut crate::Output<'_>) {}
-    fn close(&mut self, _: Time, _: &mut crate::Output<'_>) {}
+fn upgrading_conversation() -> Owned {
+    let (mut client, mut server) = (Peer::new(), Peer::new());
+    let asked = b"GET /1 HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
+        HTTP2-Settings: AAMAAABk\r\n\r\n";
+    let switched = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n".to_vec();
+    let first = server.headers(END_STREAM, 1, &[(":status", "204")]);
+    vec![
+        (Side::Client, asked.to_vec()),
+        (Side::Server, [switched, server_start(), first].concat()),
+        (Side::Client, [client_start(), client.get(3, "/3")].concat()),
+        (Side::Server, server.headers(END_STREAM, 3, &[(":status", "404")])),
+    ]
 }
 
 #[test]
 fn an_upgraded_connection_answers_on_stream_1() {
-    static UPGRADE: Registration = Registration {
-        infer: |head, _| if head == b"ASK\n" { Inference::Sure(Sender::Client) } else { Inference::More },
-        parser: |context| Box::new(Upgrade(context, None)),
-        ..REGISTRATION
-    };
-    let (mut client, mut server) = (Peer::new(), Peer::new());
-    let answered = [server_start(), server.headers(END_STREAM, 1, &[(":status", "204")])].concat();
-    let records = run(
-        &UPGRADE,
-        &[
-            (Side::Client, b"ASK\n"),
-            (Side::Server, b"101\n"),
-            (Side::Client, &[client_start(), client.get(3, "/3")].concat()),
-            (Side::Server, &answered),
-            (Side::Server, &server.headers(END_STREAM, 3, &[(":status", "404")])),
-        ],
-    );
+    let owned = upgrading_conversation();
+    let records = assert_split_invariant(&UPGRADING, &script(&owned));
     assert_eq!(records.len(), 2);
-    assert_has(
-        &records[0],
-        &json!({"sequence": 0, "request": {"bytes": 4, "start": MS}, "response": {"status": 204}, "reasons": []}),
-    );
-    assert_has(
-        &records[1],
-        &json!({"sequence": 1, "request": {"path": "/3"}, "response": {"status": 404}, "reasons": []}),
-    );
+    let request = json!({"bytes": owned[0].1.len(), "start": MS, "path": "/1", "version": "1.1"});
+    let response = json!({"status": 204, "version": "2", "start": 2 * MS});
+    assert_has(&records[0], &json!({"sequence": 0, "request": request, "response": response, "reasons": []}));
+    let response = json!({"status": 404, "version": "2"});
+    assert_has(&records[1], &json!({"sequence": 1, "request": {"path": "/3"}, "response": response, "reasons": []}));
 }
+
+#[test]
+fn holes_in_an_upgrade_pair_nothing_wrongly() {
+    let owned = upgrading_conversation();
+    with_holes(&UPGRADING, &script(&owned), &[1, 5, 30, 100], |what, records| {
+        for record in records {
+            let (path, status) = (&record["request"]["path"], &record["response"]["status"]);
+            let pairs = [("/1", 204), ("/1", 101), ("/3", 404)];
+            let known = path.is_string() && status.is_number();
+            assert!(!known || pairs.iter().any(|(p, s)| path == p && status == s), "{what}: {record:#}");
+        }
+    });
+}
+
+static UPGRADING: Registration = crate::http::REGISTRATION;
 
 #[test]
 fn recognition() {
@@ -712,6 +679,12 @@ fn joined_late_known_fields_are_learnt_again() {
     let expected = json!({"request": {"path": "/s/m7", "host": null}, "response": {"status": 200, "body_bytes": 21}});
     assert_has(call, &expected);
     assert_eq!(call["reasons"], json!(["hpack_unknown"]));
+}
+
+#[test]
+fn joined_late_a_request_that_is_not_answered_is_not_midstream() {
+    let records = run_from(&vec![(Side::Client, Peer::new().get(9, "/"))], 0);
+    assert_has(&records[0], &json!({"sequence": 0, "response": null, "reasons": ["no_response"]}));
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub struct Common {
     /// Fields behind the content.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trailers: Option<Headers>,
-    /// The side that sent this message ended the stream early.
+    /// The client (in a request) or the server (in a response) ended the stream early.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reset: Option<ErrorCode>,
 }
@@ -100,7 +100,7 @@ pub struct Calls {
     /// When the first one began, in nanoseconds from the start of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_message_ns: Option<u64>,
-    /// When the last one began, in nanoseconds from the start of the request.
+    /// When the last one began, in nanoseconds from the start of the request; absent where `messages` is null.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_message_ns: Option<u64>,
 }
