@@ -24,8 +24,12 @@ use super::queue::{Asked, Draft, Kind, Queue, Undo};
 use super::startup::Parameters;
 use crate::{Context, Exchange, Limits, Output, Part, Reason, Reasons, Side, Text, Time};
 
-/// Messages that may wait for each request that may ([`Limits::pending`]).
-const MESSAGES: usize = 8;
+/// How many times as many Executes may wait as other requests ([`Limits::pending`]): clients send thousands of them
+/// ahead. Those beyond that limit are kept without their parameters.
+const EXECUTES: usize = 8;
+
+/// How many times as many messages may wait.
+const MESSAGES: usize = 16;
 
 /// Pairing is lost.
 #[derive(Debug)]
@@ -161,7 +165,7 @@ impl Session {
         self.unit_number += 1;
     }
 
-    pub(super) fn enqueue(&mut self, asked: Asked, out: &mut Output<'_>) {
+    pub(super) fn enqueue(&mut self, mut asked: Asked, out: &mut Output<'_>) {
         if asked.kind == Kind::Sync {
             self.discarding = false;
         }
@@ -174,8 +178,15 @@ impl Session {
             let reasons = lost.reasons;
             return self.give_up(asked, reasons, out);
         }
+        let mut limit = self.limits.pending;
+        if asked.kind != Kind::Query && asked.kind != Kind::Function {
+            if let Some(draft) = asked.draft.as_mut().filter(|_| self.queue.recorded() >= limit) {
+                draft.forget_parameters();
+            }
+            limit = limit.saturating_mul(EXECUTES);
+        }
         self.queue.push(asked);
-        if self.queue.recorded() > self.limits.pending
+        if self.queue.recorded() > limit
             && let Some(draft) = self.queue.give_up_oldest()
         {
             self.emit_unanswered(*draft, Reason::NoResponse.into(), out);
@@ -415,6 +426,11 @@ impl Session {
         self.queue.front().is_some_and(|front| front.kind == Kind::Startup)
     }
 
+    /// Whether nothing that was asked is unanswered, for certain.
+    pub(super) fn has_answered_all(&self) -> bool {
+        self.queue.is_empty() && self.lost.is_none() && !self.discarding
+    }
+
     pub(super) fn is_lost(&self) -> bool {
         self.lost.is_some()
     }
@@ -442,7 +458,8 @@ impl Session {
 
     /// The server wants data of a COPY, in both directions if `both`.
     pub(super) fn begin_copy_in(&mut self) {
-        self.copying_in = true;
+        let ended = self.queue.front().and_then(|front| front.draft.as_ref()).is_some_and(|draft| draft.copy_ended);
+        self.copying_in = !ended;
         if self.copies_in_by_execute() {
             let removed = self.queue.remove_syncs_behind_front();
             self.turns.asked = self.turns.asked.saturating_sub(removed);
