@@ -842,7 +842,7 @@ fn what_was_prepared_before_it_could_be_seen_is_not_known() {
 }
 
 #[test]
-fn joined_midstream_the_first_answer_is_not_paired_by_guess() {
+fn joined_midstream_the_first_pair_says_so() {
     let mut conversation = Conversation::new(&REGISTRATION, context(Transport::Tcp, true));
     for number in 1..=3 {
         conversation.say(C, &query(&format!("SELECT {number}")));
@@ -854,7 +854,7 @@ fn joined_midstream_the_first_answer_is_not_paired_by_guess() {
     assert_eq!(
         pairs,
         [
-            [&json!("SELECT 1"), &Value::Null, &json!(["midstream"])],
+            [&json!("SELECT 1"), &json!("SELECT 1"), &json!(["midstream"])],
             [&json!("SELECT 2"), &json!("SELECT 2"), &json!([])],
             [&json!("SELECT 3"), &json!("SELECT 3"), &json!([])],
         ]
