@@ -26,6 +26,7 @@
 //! is a "copy" that lasts as long as the stream).
 
 mod answer;
+mod certainty;
 mod client;
 mod message;
 mod parameters;

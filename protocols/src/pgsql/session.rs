@@ -2,22 +2,9 @@
 //!
 //! The server answers every message in order, and the kinds of answer that each can get are known; so a request is
 //! paired with what answers the messages that it is made of, and anything else shows that pairing was lost.
-//!
-//! ```text
-//!              server: gap, or an answer to nothing that was asked         joined midstream
-//!   Certain ------------------------------------------------------> Lost <-----------------
-//!      ^       client: gap (what was asked before it is still paired)     |
-//!      '-----------------------------------------------------------------'
-//!         the server has answered all that was reported meanwhile, or a client that waits its turn asks
-//!         something new after ReadyForQuery
-//! ```
-//!
-//! A client waits its turn if, while pairing was certain, it was seen to ask once between two ReadyForQuery, and
-//! never more than once. Where it cannot have been seen yet (joined midstream, a gap in the login), that is taken for
-//! granted until it is seen not to hold; pairing is lost again then. A client that pipelines beyond ReadyForQuery is
-//! not paired any more after a gap that may have hidden a request or a ReadyForQuery.
 
 use super::answer::Answer;
+use super::certainty::{Lost, Turns};
 use super::message::Message;
 use super::prepared::{Names, Portal, Prepared};
 use super::queue::{Asked, Draft, Kind, Queue, Undo};
@@ -30,50 +17,6 @@ const EXECUTES: usize = 8;
 
 /// How many times as many messages may wait.
 const MESSAGES: usize = 16;
-
-/// Pairing is lost.
-#[derive(Debug)]
-struct Lost {
-    reasons: Reasons,
-    /// How many ReadyForQuery may still come for requests that were reported without a response.
-    reported: u64,
-    /// Whether no other requests can be unanswered.
-    exact: bool,
-    /// Whether the client had no occasion yet to show that it waits its turn.
-    early: bool,
-    /// Nothing was seen of either side before.
-    blank: bool,
-    /// When the last ReadyForQuery passed, if nothing came from the server since.
-    ready: Option<Time>,
-    /// An answer to requests that were not seen.
-    stray: Answer,
-}
-
-/// Whether a client waits for ReadyForQuery before it asks something new.
-#[derive(Debug, Default)]
-struct Turns {
-    /// How often it asked for a ReadyForQuery beyond those that came.
-    asked: u64,
-    /// Nothing was missed since the last ReadyForQuery.
-    unbroken: bool,
-    /// It has waited.
-    waits: bool,
-    /// It has not.
-    pipelines: bool,
-}
-
-impl Turns {
-    fn asks(&mut self, kind: Kind) {
-        self.asked += u64::from(kind.owes_ready());
-    }
-
-    fn ready(&mut self, certain: bool) {
-        self.pipelines |= self.asked > 1;
-        self.waits |= certain && self.asked == 1 && self.unbroken;
-        self.asked = self.asked.saturating_sub(1);
-        self.unbroken = true;
-    }
-}
 
 /// A statement whose response is complete but for what ReadyForQuery says.
 #[derive(Debug)]
@@ -523,11 +466,5 @@ impl Session {
             self.statements.clear();
             self.portals.clear();
         }
-    }
-}
-
-impl Lost {
-    fn new(reasons: Reasons, reported: u64, exact: bool) -> Self {
-        Self { reasons, reported, exact, early: false, blank: false, ready: None, stray: Answer::default() }
     }
 }

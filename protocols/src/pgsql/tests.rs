@@ -971,13 +971,39 @@ fn a_query_that_was_cut_off_is_still_paired() {
     }
 }
 
+/// Behind SSLRequest the conversation goes on in what the TLS library hands over.
+#[test]
+fn behind_tls() {
+    let mut connection = connection();
+    let mut exchanges = Vec::new();
+    let mut say = |layer, side, position, bytes: &[u8]| {
+        let segment = crate::Segment { position, bytes, length: bytes.len() as u64, span: crate::Span::default() };
+        let direction = if side == C { crate::Direction::Read } else { crate::Direction::Write };
+        connection.data(layer, direction, segment, &mut exchanges);
+    };
+    say(crate::Layer::Socket, C, 0, &packet(80_877_103, &[]));
+    say(crate::Layer::Socket, S, 0, b"S");
+    say(crate::Layer::Socket, C, 8, &[0x16, 3, 1, 0, 2, 1, 0]);
+    let (login_start, login_end) = (startup(), login());
+    say(crate::Layer::Tls, C, 0, &login_start);
+    say(crate::Layer::Tls, S, 0, &login_end);
+    say(crate::Layer::Tls, C, login_start.len() as u64, &query("SELECT 1"));
+    say(crate::Layer::Tls, S, login_end.len() as u64, &[complete("SELECT 0"), ready(b'I')].concat());
+    let records: Vec<_> = exchanges.iter().map(testing::render).collect();
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0]["request"]["user"], "ann");
+    assert_eq!(records[0]["response"]["command_tag"], "SELECT 0");
+    assert_eq!(records[0]["reasons"], json!([]));
+}
+
+fn connection() -> crate::Connection {
+    let candidates = std::sync::Arc::from([&REGISTRATION]);
+    crate::Connection::new(candidates, context(Transport::Tcp, false), Some(crate::Direction::Read))
+}
+
 fn exchanges(conversation: &[(Side, Vec<u8>)]) -> Vec<crate::Exchange> {
     let mut exchanges = Vec::new();
-    let mut connection = crate::Connection::new(
-        std::sync::Arc::from([&REGISTRATION]),
-        context(Transport::Tcp, false),
-        Some(crate::Direction::Read),
-    );
+    let mut connection = connection();
     let mut positions = [0; 2];
     for (side, bytes) in conversation {
         let position = &mut positions[*side as usize];
