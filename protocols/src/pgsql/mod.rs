@@ -346,6 +346,20 @@ impl Parser for Pgsql {
     }
 }
 
+/// Where the CommandComplete or ErrorResponse begins that ends at `ready`, if there is one.
+fn end_of_statement(bytes: &[u8], ready: usize) -> usize {
+    let from = ready.saturating_sub(END_OF_STATEMENT);
+    let ends_there = |&at: &usize| {
+        let message = bytes.get(at..ready).unwrap_or_default();
+        let whole = matches!(message, [b'C' | b'E', ..]);
+        whole && wire::chain(Side::Server, message).is_some_and(|chain| chain.complete && chain.whole == 1)
+    };
+    (from..ready).find(ends_there).unwrap_or(ready)
+}
+
+/// How far before ReadyForQuery the message that it follows may begin to be found.
+const END_OF_STATEMENT: usize = 1024;
+
 /// ReadyForQuery without its status.
 const READY: &[u8] = b"Z\0\0\0\x05";
 
@@ -376,7 +390,7 @@ fn boundary(side: Side, bytes: &[u8], transfer_start: bool) -> Boundary {
         };
         let at = from + found;
         match bytes.get(at..).and_then(|behind| wire::chain(side, behind)) {
-            Some(chain) if chain.complete => return Boundary::At(at),
+            Some(chain) if chain.complete => return Boundary::At(end_of_statement(bytes, at)),
             Some(_) => return Boundary::None { discard: at },
             None => from = at + 1,
         }

@@ -236,6 +236,22 @@ impl Queue {
         self.recorded
     }
 
+    /// Takes everything, if it is what asks for one record and one ReadyForQuery.
+    pub(super) fn take_only_record(&mut self) -> Option<Box<Draft>> {
+        let only = self.recorded == 1 && self.owed == 1;
+        let ends = self.waiting.back().is_some_and(|asked| asked.kind.owes_ready());
+        if !only || !ends {
+            return None;
+        }
+        let mut draft = None;
+        while let Some(asked) = self.pop() {
+            if asked.kind.is_recorded() {
+                draft = asked.draft;
+            }
+        }
+        draft
+    }
+
     /// Whether there is an Execute of this unit.
     pub(super) fn has_execute(&self, unit: u64) -> bool {
         let of_unit = self.waiting.iter().take_while(|asked| asked.kind != Kind::Sync);

@@ -19,6 +19,7 @@ impl Session {
             return self.set_backend_of(message);
         }
         match self.queue.front().map(|front| (front.kind, front.unit)) {
+            None if self.mend(message, out) => {}
             Some((kind, unit)) => self.answered(kind, unit, message, out),
             None => self.unasked(message, out),
         }

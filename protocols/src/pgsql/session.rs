@@ -43,6 +43,8 @@ pub(super) struct Session {
     pub(super) answer: Answer,
     answer_unit: u64,
     held: Option<Held>,
+    /// A statement of whose answer a part is missing, while nothing else is asked.
+    torn: Option<Held>,
     /// After an error the server ignores everything up to Sync.
     discarding: bool,
     /// The client sends data of a COPY.
@@ -70,6 +72,7 @@ impl Session {
             answer: Answer::default(),
             answer_unit: 0,
             held: None,
+            torn: None,
             discarding: false,
             copying_in: false,
             turns: Turns::default(),
@@ -119,6 +122,7 @@ impl Session {
         if asked.kind == Kind::Sync {
             self.discarding = false;
         }
+        self.give_up_torn(out);
         if self.discarding {
             return self.skip(asked, out);
         }
@@ -298,6 +302,7 @@ impl Session {
     /// `exact`: no other requests can be unanswered.
     pub(super) fn lose_all(&mut self, reasons: Reasons, exact: bool, out: &mut Output<'_>) {
         self.release(out);
+        self.give_up_torn(out);
         let reported = self.queue.owed();
         let mut answer = Some(std::mem::take(&mut self.answer)).filter(|answer| answer.tells());
         while let Some(asked) = self.queue.pop() {
@@ -333,6 +338,9 @@ impl Session {
                 let asked = self.turns.asked.saturating_sub(u64::from(self.is_logging_in()));
                 self.turns.pipelines |= asked > 1 && !self.turns.waits;
                 self.turns.asked = 0;
+                if self.tear(reasons) {
+                    return;
+                }
                 let early = asked <= 1 && self.lost.as_ref().is_none_or(|lost| lost.early);
                 self.lose_all(reasons, true, out);
                 if let Some(lost) = &mut self.lost {
@@ -340,6 +348,7 @@ impl Session {
                 }
             }
             Side::Client => {
+                self.give_up_torn(out);
                 // What was asked before is still answered in order; what comes after may be behind unseen requests.
                 if let Some(copy) = self.copy_in() {
                     copy.miss(reasons, lost);
@@ -355,6 +364,49 @@ impl Session {
                 lost.ready = None;
             }
         }
+    }
+
+    /// A part of the server's messages is missing. If one statement alone is unanswered, what follows up to
+    /// ReadyForQuery still answers it, as long as nothing else is asked.
+    fn tear(&mut self, reasons: Reasons) -> bool {
+        if let Some(Held { answer, .. }) = &mut self.torn {
+            answer.reasons.merge(reasons);
+            return true;
+        }
+        if self.lost.is_some() || self.held.is_some() || self.copying_in {
+            return false;
+        }
+        let unit = self.queue.front().map(|front| front.unit);
+        let Some(draft) = self.queue.take_only_record() else { return false };
+        let begun = std::mem::take(&mut self.answer);
+        let mut answer = if unit == Some(self.answer_unit) { begun } else { Answer::default() };
+        answer.tear(reasons);
+        self.torn = Some(Held { draft, answer });
+        true
+    }
+
+    /// A message behind what is missing of an answer. Whether there is such an answer.
+    pub(super) fn mend(&mut self, message: &Message<'_>, out: &mut Output<'_>) -> bool {
+        let Some(Held { answer, draft }) = &mut self.torn else { return false };
+        answer.mend(message, draft.command == "execute");
+        if message.kind == b'Z'
+            && let Some(Held { draft, answer }) = self.torn.take()
+        {
+            self.emit(*draft, Some(answer), out);
+        }
+        true
+    }
+
+    /// Something else was asked, or missed: what comes may not answer the torn request any more.
+    fn give_up_torn(&mut self, out: &mut Output<'_>) {
+        let Some(Held { draft, answer }) = self.torn.take() else { return };
+        let lost = self.lost.get_or_insert_with(|| Lost::new(answer.reasons, 0, true));
+        lost.reported += 1;
+        lost.early = !self.turns.pipelines;
+        let mut draft = draft;
+        draft.reasons.merge(answer.reasons);
+        let cut = Some(answer).filter(Answer::tells).map(Answer::cut);
+        self.emit(*draft, cut, out);
     }
 
     /// An answer while nothing that was seen waits for one. `ready`: it is ReadyForQuery.
@@ -388,7 +440,7 @@ impl Session {
 
     /// Whether nothing that was asked is unanswered, for certain.
     pub(super) fn has_answered_all(&self) -> bool {
-        self.queue.is_empty() && self.lost.is_none() && !self.discarding
+        self.torn.is_none() && self.queue.is_empty() && self.lost.is_none() && !self.discarding
     }
 
     pub(super) fn is_lost(&self) -> bool {
