@@ -363,6 +363,9 @@ const END_OF_STATEMENT: usize = 1024;
 /// ReadyForQuery without its status.
 const READY: &[u8] = b"Z\0\0\0\x05";
 
+/// Bytes that may be the start of messages are held up to this length; they are looked at again with every more.
+const UNDECIDED: usize = 8192;
+
 /// How many places that look like ReadyForQuery are tried at once, so that bytes made for it cannot make it slow.
 const CANDIDATES: usize = 16;
 
@@ -374,7 +377,7 @@ fn boundary(side: Side, bytes: &[u8], transfer_start: bool) -> Boundary {
         if ends_well || chain.telling >= 3 {
             return Boundary::At(0);
         }
-        if !chain.complete {
+        if !chain.complete && bytes.len() < UNDECIDED {
             return Boundary::None { discard: 0 };
         }
     }

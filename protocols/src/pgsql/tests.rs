@@ -1001,6 +1001,17 @@ fn a_query_that_was_cut_off_is_still_paired() {
     }
 }
 
+#[test]
+fn records_have_a_schema() {
+    let [request, response] = (REGISTRATION.schema)(&mut schemars::SchemaGenerator::default());
+    let definitions = [request, response].map(|schema| schema.as_value()["$ref"].as_str().map(str::to_owned));
+    assert_eq!(definitions.map(Option::unwrap), ["#/$defs/PgsqlRequest", "#/$defs/PgsqlResponse"]);
+    let schema = schemars::schema_for!(super::types::Request);
+    for field in ["command", "query", "normalised_query", "parameters", "user", "database"] {
+        assert!(schema.as_value()["properties"][field].is_object(), "{field}: {schema:?}");
+    }
+}
+
 /// Behind SSLRequest the conversation goes on in what the TLS library hands over.
 #[test]
 fn behind_tls() {
@@ -1230,7 +1241,7 @@ fn pairing_goes_on_after_a_hole() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn model_conversations_give_one_record_a_request(
