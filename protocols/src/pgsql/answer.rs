@@ -13,6 +13,8 @@ pub(super) struct Answer {
     bytes: Option<u64>,
     pub(super) reasons: Reasons,
     pub(super) missing: u64,
+    /// A part of it is missing.
+    torn: bool,
     /// Rows of the statement that is being answered.
     returned: Option<u64>,
     response: Response,
@@ -42,7 +44,10 @@ impl Answer {
 
     /// Whether it says more than that the server is ready.
     pub(super) fn tells(&self) -> bool {
-        !self.response.status.is_empty() || self.returned.is_some()
+        self.torn && self.start.is_some()
+            || !self.response.status.is_empty()
+            || self.returned.is_some()
+            || self.response.copy_bytes.is_some()
     }
 
     /// What is known although the rest was not seen.
@@ -50,6 +55,32 @@ impl Answer {
         self.end = None;
         self.bytes = None;
         self
+    }
+
+    /// A part of it is missing: what was counted is not known.
+    pub(super) fn tear(&mut self, reasons: Reasons) {
+        self.reasons.merge(reasons);
+        self.torn = true;
+        self.uncount();
+    }
+
+    fn uncount(&mut self) {
+        self.bytes = None;
+        self.returned = None;
+        self.response.rows = None;
+        self.response.affected_rows = None;
+        self.response.copy_bytes = None;
+        self.response.results.clear();
+    }
+
+    /// Takes a message behind the missing part. `by_execute`: ReadyForQuery does not belong to it.
+    pub(super) fn mend(&mut self, message: &Message<'_>, by_execute: bool) {
+        let ended = by_execute && message.kind == b'Z' && !self.response.status.is_empty();
+        if !ended {
+            self.end = message.last.map(|span| span.end);
+        }
+        self.take_result(message);
+        self.uncount();
     }
 
     /// Takes what a message says of results, whatever it answers. Gives the command tag if it ends a statement.

@@ -7,7 +7,8 @@
 //! - Execute of the extended protocol, with the Parse, Bind and Describe that lead to it: `bytes` counts all of them,
 //!   the request starts with the first of them and ends with Execute; the response starts with the first answer to
 //!   them and ends with CommandComplete (or what stands for it). Sync and its ReadyForQuery belong to no Execute, but
-//!   `transaction_status` is taken from there. If the implicit commit at Sync fails, the last Execute before it has
+//!   `transaction_status` is taken from there. What was answered before the next of them was sent (a Parse with Flush)
+//!   was a request of its own, and is not counted: the client may let any time pass. If the implicit commit at Sync fails, the last Execute before it has
 //!   failed.
 //! - function call.
 //! - message that fails without an Execute: "parse", "bind", "describe", "close", "sync".
@@ -25,6 +26,7 @@
 //! is a "copy" that lasts as long as the stream).
 
 mod answer;
+mod certainty;
 mod client;
 mod message;
 mod parameters;
@@ -344,8 +346,25 @@ impl Parser for Pgsql {
     }
 }
 
+/// Where the CommandComplete or ErrorResponse begins that ends at `ready`, if there is one.
+fn end_of_statement(bytes: &[u8], ready: usize) -> usize {
+    let from = ready.saturating_sub(END_OF_STATEMENT);
+    let ends_there = |&at: &usize| {
+        let message = bytes.get(at..ready).unwrap_or_default();
+        let whole = matches!(message, [b'C' | b'E', ..]);
+        whole && wire::chain(Side::Server, message).is_some_and(|chain| chain.complete && chain.whole == 1)
+    };
+    (from..ready).find(ends_there).unwrap_or(ready)
+}
+
+/// How far before ReadyForQuery the message that it follows may begin to be found.
+const END_OF_STATEMENT: usize = 1024;
+
 /// ReadyForQuery without its status.
 const READY: &[u8] = b"Z\0\0\0\x05";
+
+/// Bytes that may be the start of messages are held up to this length; they are looked at again with every more.
+const UNDECIDED: usize = 8192;
 
 /// How many places that look like ReadyForQuery are tried at once, so that bytes made for it cannot make it slow.
 const CANDIDATES: usize = 16;
@@ -358,7 +377,7 @@ fn boundary(side: Side, bytes: &[u8], transfer_start: bool) -> Boundary {
         if ends_well || chain.telling >= 3 {
             return Boundary::At(0);
         }
-        if !chain.complete {
+        if !chain.complete && bytes.len() < UNDECIDED {
             return Boundary::None { discard: 0 };
         }
     }
@@ -374,7 +393,7 @@ fn boundary(side: Side, bytes: &[u8], transfer_start: bool) -> Boundary {
         };
         let at = from + found;
         match bytes.get(at..).and_then(|behind| wire::chain(side, behind)) {
-            Some(chain) if chain.complete => return Boundary::At(at),
+            Some(chain) if chain.complete => return Boundary::At(end_of_statement(bytes, at)),
             Some(_) => return Boundary::None { discard: at },
             None => from = at + 1,
         }

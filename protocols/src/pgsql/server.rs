@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::answer::Answer;
 use super::message::Message;
 use super::prepared::Prepared;
-use super::queue::{Kind, Undo};
+use super::queue::{Asked, Kind, Undo};
 use super::session::Session;
 use crate::{Cursor, Output, Reason};
 
@@ -19,6 +19,7 @@ impl Session {
             return self.set_backend_of(message);
         }
         match self.queue.front().map(|front| (front.kind, front.unit)) {
+            None if self.mend(message, out) => {}
             Some((kind, unit)) => self.answered(kind, unit, message, out),
             None => self.unasked(message, out),
         }
@@ -172,18 +173,7 @@ impl Session {
         let answer = std::mem::take(&mut self.answer);
         let is_executed = self.queue.has_execute(unit);
         let mut discarded = self.discard_to_sync();
-        if let Some(Undo::Statement(name, _)) = discarded.first_mut().and_then(|failed| failed.undo.as_mut())
-            && name.as_bytes().is_empty()
-        {
-            // The unnamed statement is gone even if the new one is not accepted.
-            let name = name.clone();
-            discarded.first_mut().and_then(|failed| failed.undo.replace(Undo::Statement(name, None)));
-        }
-        for asked in discarded.iter_mut().rev() {
-            if let Some(undo) = asked.undo.take() {
-                self.undo(undo);
-            }
-        }
+        self.undo_all(&mut discarded);
         let failed = if is_executed {
             discarded.iter().position(|a| a.unit == unit && a.kind == Kind::Execute)
         } else {
@@ -202,6 +192,21 @@ impl Session {
         }
         if fatal {
             self.release(out);
+        }
+    }
+
+    /// Names mean again what they meant before these messages, the first of which failed.
+    fn undo_all(&mut self, discarded: &mut [Asked]) {
+        if let Some(Undo::Statement(name, previous)) = discarded.first_mut().and_then(|failed| failed.undo.as_mut())
+            && name.as_bytes().is_empty()
+        {
+            // The unnamed statement is gone even if the new one is not accepted.
+            *previous = None;
+        }
+        for asked in discarded.iter_mut().rev() {
+            if let Some(undo) = asked.undo.take() {
+                self.undo(undo);
+            }
         }
     }
 

@@ -2,72 +2,21 @@
 //!
 //! The server answers every message in order, and the kinds of answer that each can get are known; so a request is
 //! paired with what answers the messages that it is made of, and anything else shows that pairing was lost.
-//!
-//! ```text
-//!              server: gap, or an answer to nothing that was asked         joined midstream
-//!   Certain ------------------------------------------------------> Lost <-----------------
-//!      ^       client: gap (what was asked before it is still paired)     |
-//!      '-----------------------------------------------------------------'
-//!         the server has answered all that was reported meanwhile, or a client that waits its turn asks
-//!         something new after ReadyForQuery
-//! ```
-//!
-//! A client waits its turn if, while pairing was certain, it was seen to ask once between two ReadyForQuery, and
-//! never more than once. Where it cannot have been seen yet (joined midstream, a gap in the login), that is taken for
-//! granted until it is seen not to hold; pairing is lost again then. A client that pipelines beyond ReadyForQuery is
-//! not paired any more after a gap that may have hidden a request or a ReadyForQuery.
 
 use super::answer::Answer;
+use super::certainty::{Lost, Turns};
 use super::message::Message;
 use super::prepared::{Names, Portal, Prepared};
 use super::queue::{Asked, Draft, Kind, Queue, Undo};
 use super::startup::Parameters;
 use crate::{Context, Exchange, Limits, Output, Part, Reason, Reasons, Side, Text, Time};
 
-/// Messages that may wait for each request that may ([`Limits::pending`]).
-const MESSAGES: usize = 8;
+/// How many times as many Executes may wait as other requests ([`Limits::pending`]): clients send thousands of them
+/// ahead. Those beyond that limit are kept without their parameters.
+const EXECUTES: usize = 8;
 
-/// Pairing is lost.
-#[derive(Debug)]
-struct Lost {
-    reasons: Reasons,
-    /// How many ReadyForQuery may still come for requests that were reported without a response.
-    reported: u64,
-    /// Whether no other requests can be unanswered.
-    exact: bool,
-    /// Whether the client had no occasion yet to show that it waits its turn.
-    early: bool,
-    /// When the last ReadyForQuery passed, if nothing came from the server since.
-    ready: Option<Time>,
-    /// An answer to requests that were not seen.
-    stray: Answer,
-}
-
-/// Whether a client waits for ReadyForQuery before it asks something new.
-#[derive(Debug, Default)]
-struct Turns {
-    /// How often it asked for a ReadyForQuery beyond those that came.
-    asked: u64,
-    /// Nothing was missed since the last ReadyForQuery.
-    unbroken: bool,
-    /// It has waited.
-    waits: bool,
-    /// It has not.
-    pipelines: bool,
-}
-
-impl Turns {
-    fn asks(&mut self, kind: Kind) {
-        self.asked += u64::from(kind.owes_ready());
-    }
-
-    fn ready(&mut self, certain: bool) {
-        self.pipelines |= self.asked > 1;
-        self.waits |= certain && self.asked == 1 && self.unbroken;
-        self.asked = self.asked.saturating_sub(1);
-        self.unbroken = true;
-    }
-}
+/// How many times as many messages may wait.
+const MESSAGES: usize = 16;
 
 /// A statement whose response is complete but for what ReadyForQuery says.
 #[derive(Debug)]
@@ -94,11 +43,15 @@ pub(super) struct Session {
     pub(super) answer: Answer,
     answer_unit: u64,
     held: Option<Held>,
+    /// A statement of whose answer a part is missing, while nothing else is asked.
+    torn: Option<Held>,
     /// After an error the server ignores everything up to Sync.
     discarding: bool,
     /// The client sends data of a COPY.
     copying_in: bool,
     turns: Turns,
+    /// Why the answer to what is asked now may be another's: no ReadyForQuery was seen before.
+    blind: Reasons,
     /// Why pairing was lost before it was resumed because the client waits its turn.
     doubt: Option<Reasons>,
     lost: Option<Lost>,
@@ -119,9 +72,11 @@ impl Session {
             answer: Answer::default(),
             answer_unit: 0,
             held: None,
+            torn: None,
             discarding: false,
             copying_in: false,
             turns: Turns::default(),
+            blind: Reasons::NONE,
             doubt: None,
             lost: None,
         };
@@ -136,6 +91,7 @@ impl Session {
         self.unseen.merge(reasons);
         let lost = self.lost.get_or_insert_with(|| Lost::new(reasons, 0, false));
         lost.early = true;
+        lost.blank = true;
     }
 
     /// A new login: nothing went before it.
@@ -143,6 +99,7 @@ impl Session {
         self.login = login;
         self.unseen = Reasons::NONE;
         self.doubt = None;
+        self.blind = Reasons::NONE;
         self.lost = None;
     }
 
@@ -161,21 +118,32 @@ impl Session {
         self.unit_number += 1;
     }
 
-    pub(super) fn enqueue(&mut self, asked: Asked, out: &mut Output<'_>) {
+    pub(super) fn enqueue(&mut self, mut asked: Asked, out: &mut Output<'_>) {
         if asked.kind == Kind::Sync {
             self.discarding = false;
         }
+        self.give_up_torn(out);
         if self.discarding {
             return self.skip(asked, out);
         }
         self.turns.asks(asked.kind);
+        if let Some(draft) = &mut asked.draft {
+            draft.reasons.merge(self.blind);
+        }
         if let Some(lost) = &mut self.lost {
             lost.reported += u64::from(asked.kind.owes_ready());
             let reasons = lost.reasons;
             return self.give_up(asked, reasons, out);
         }
+        let mut limit = self.limits.pending;
+        if asked.kind != Kind::Query && asked.kind != Kind::Function {
+            if let Some(draft) = asked.draft.as_mut().filter(|_| self.queue.recorded() >= limit) {
+                draft.forget_parameters();
+            }
+            limit = limit.saturating_mul(EXECUTES);
+        }
         self.queue.push(asked);
-        if self.queue.recorded() > self.limits.pending
+        if self.queue.recorded() > limit
             && let Some(draft) = self.queue.give_up_oldest()
         {
             self.emit_unanswered(*draft, Reason::NoResponse.into(), out);
@@ -229,7 +197,9 @@ impl Session {
     pub(super) fn resume(&mut self, start: Time) {
         let Some(lost) = &self.lost else { return };
         let waits = !self.turns.pipelines && (self.turns.waits || lost.early);
-        if self.queue.is_empty() && waits && lost.ready.is_some_and(|ready| start >= ready) {
+        let ready = lost.ready.is_some_and(|ready| start >= ready);
+        if self.queue.is_empty() && waits && (ready || lost.blank) {
+            self.blind = if ready { Reasons::NONE } else { lost.reasons };
             self.doubt = Some(lost.reasons);
             self.lost = None;
         }
@@ -238,6 +208,7 @@ impl Session {
     /// ReadyForQuery has come.
     pub(super) fn turn(&mut self, out: &mut Output<'_>) {
         self.turns.ready(self.lost.is_none());
+        self.blind = Reasons::NONE;
         if self.turns.pipelines
             && let Some(reasons) = self.doubt.take()
         {
@@ -331,6 +302,7 @@ impl Session {
     /// `exact`: no other requests can be unanswered.
     pub(super) fn lose_all(&mut self, reasons: Reasons, exact: bool, out: &mut Output<'_>) {
         self.release(out);
+        self.give_up_torn(out);
         let reported = self.queue.owed();
         let mut answer = Some(std::mem::take(&mut self.answer)).filter(|answer| answer.tells());
         while let Some(asked) = self.queue.pop() {
@@ -354,6 +326,9 @@ impl Session {
     pub(super) fn gap(&mut self, side: Side, reasons: Reasons, length: u64, out: &mut Output<'_>) {
         let lost = if reasons.contains(Reason::Gap) { length } else { 0 };
         self.turns.unbroken = false;
+        if let Some(lost) = &mut self.lost {
+            lost.blank = false;
+        }
         match side {
             Side::Server => {
                 if let Some(draft) = self.queue.next_recorded() {
@@ -363,6 +338,9 @@ impl Session {
                 let asked = self.turns.asked.saturating_sub(u64::from(self.is_logging_in()));
                 self.turns.pipelines |= asked > 1 && !self.turns.waits;
                 self.turns.asked = 0;
+                if self.tear(reasons) {
+                    return;
+                }
                 let early = asked <= 1 && self.lost.as_ref().is_none_or(|lost| lost.early);
                 self.lose_all(reasons, true, out);
                 if let Some(lost) = &mut self.lost {
@@ -370,6 +348,7 @@ impl Session {
                 }
             }
             Side::Client => {
+                self.give_up_torn(out);
                 // What was asked before is still answered in order; what comes after may be behind unseen requests.
                 if let Some(copy) = self.copy_in() {
                     copy.miss(reasons, lost);
@@ -387,10 +366,54 @@ impl Session {
         }
     }
 
+    /// A part of the server's messages is missing. If one statement alone is unanswered, what follows up to
+    /// ReadyForQuery still answers it, as long as nothing else is asked.
+    fn tear(&mut self, reasons: Reasons) -> bool {
+        if let Some(Held { answer, .. }) = &mut self.torn {
+            answer.reasons.merge(reasons);
+            return true;
+        }
+        if self.lost.is_some() || self.held.is_some() || self.copying_in {
+            return false;
+        }
+        let unit = self.queue.front().map(|front| front.unit);
+        let Some(draft) = self.queue.take_only_record() else { return false };
+        let begun = std::mem::take(&mut self.answer);
+        let mut answer = if unit == Some(self.answer_unit) { begun } else { Answer::default() };
+        answer.tear(reasons);
+        self.torn = Some(Held { draft, answer });
+        true
+    }
+
+    /// A message behind what is missing of an answer. Whether there is such an answer.
+    pub(super) fn mend(&mut self, message: &Message<'_>, out: &mut Output<'_>) -> bool {
+        let Some(Held { answer, draft }) = &mut self.torn else { return false };
+        answer.mend(message, draft.command == "execute");
+        if message.kind == b'Z'
+            && let Some(Held { draft, answer }) = self.torn.take()
+        {
+            self.emit(*draft, Some(answer), out);
+        }
+        true
+    }
+
+    /// Something else was asked, or missed: what comes may not answer the torn request any more.
+    fn give_up_torn(&mut self, out: &mut Output<'_>) {
+        let Some(Held { draft, answer }) = self.torn.take() else { return };
+        let lost = self.lost.get_or_insert_with(|| Lost::new(answer.reasons, 0, true));
+        lost.reported += 1;
+        lost.early = !self.turns.pipelines;
+        let mut draft = draft;
+        draft.reasons.merge(answer.reasons);
+        let cut = Some(answer).filter(Answer::tells).map(Answer::cut);
+        self.emit(*draft, cut, out);
+    }
+
     /// An answer while nothing that was seen waits for one. `ready`: it is ReadyForQuery.
     pub(super) fn stray(&mut self, message: &Message<'_>, ready: bool, out: &mut Output<'_>) {
         // An answer shows that there was a request.
         let lost = self.lost.get_or_insert_with(|| Lost::new(Reason::Gap.into(), 0, false));
+        lost.blank = false;
         lost.stray.add(message);
         lost.stray.take_result(message);
         if !ready {
@@ -413,6 +436,11 @@ impl Session {
 
     fn is_logging_in(&self) -> bool {
         self.queue.front().is_some_and(|front| front.kind == Kind::Startup)
+    }
+
+    /// Whether nothing that was asked is unanswered, for certain.
+    pub(super) fn has_answered_all(&self) -> bool {
+        self.torn.is_none() && self.queue.is_empty() && self.lost.is_none() && !self.discarding
     }
 
     pub(super) fn is_lost(&self) -> bool {
@@ -442,7 +470,8 @@ impl Session {
 
     /// The server wants data of a COPY, in both directions if `both`.
     pub(super) fn begin_copy_in(&mut self) {
-        self.copying_in = true;
+        let ended = self.queue.front().and_then(|front| front.draft.as_ref()).is_some_and(|draft| draft.copy_ended);
+        self.copying_in = !ended;
         if self.copies_in_by_execute() {
             let removed = self.queue.remove_syncs_behind_front();
             self.turns.asked = self.turns.asked.saturating_sub(removed);
@@ -489,11 +518,5 @@ impl Session {
             self.statements.clear();
             self.portals.clear();
         }
-    }
-}
-
-impl Lost {
-    fn new(reasons: Reasons, reported: u64, exact: bool) -> Self {
-        Self { reasons, reported, exact, early: false, ready: None, stray: Answer::default() }
     }
 }
