@@ -66,7 +66,7 @@ pub struct Counters {
     pub resyncs: u64,
     /// Times that the bytes broke a rule of the protocol.
     pub violations: u64,
-    /// Bytes of connections, or parts of them, that no protocol recognised.
+    /// Captured bytes that no protocol recognised, or that came after the last of interest.
     pub unrecognised: u64,
     /// Both directions' reassembly, added up.
     pub stream: Tally,
@@ -258,7 +258,7 @@ impl Connection {
             self.begin_tls(out);
         }
         if layer != self.layer || matches!(self.stage, Stage::Done) {
-            self.counters.unrecognised += segment.length;
+            self.counters.unrecognised += segment.bytes.len() as u64;
             return;
         }
         self.reassemble(direction, out, |reassembler, deliver| reassembler.insert(segment, deliver));
@@ -270,7 +270,7 @@ impl Connection {
             self.recognise_datagram(direction, bytes);
         }
         let (Some(client), Stage::Speak { parser, .. }) = (self.client, &mut self.stage) else {
-            self.counters.unrecognised += length;
+            self.counters.unrecognised += bytes.len() as u64;
             return;
         };
         let marks = [Mark { offset: 0, span, transfer_start: true }];
@@ -385,13 +385,13 @@ impl Connection {
             (Stage::Infer { .. }, Chunk::Bytes { bytes, span, transfer_start }) => {
                 self.infer(direction, bytes, Mark { offset: 0, span, transfer_start }, out);
             }
-            (Stage::Infer { .. }, Chunk::Missing { length, .. }) => {
+            (Stage::Infer { .. }, Chunk::Missing { .. }) => {
                 let half = self.half_mut(direction);
-                let unseen = half.buffer.len() as u64 + length;
+                let given_up = half.buffer.len() as u64;
                 half.forget_buffer();
                 half.mode = Mode::Resync;
                 self.context.midstream = true;
-                self.counters.unrecognised += unseen;
+                self.counters.unrecognised += given_up;
             }
             (Stage::Speak { .. }, Chunk::Bytes { bytes, span, transfer_start }) => {
                 self.speak(direction, bytes, Some(Mark { offset: 0, span, transfer_start }), out);
@@ -439,13 +439,26 @@ impl Connection {
             let half = self.half_mut(direction);
             // Behind a gap the parser says where a message begins, although the bytes may look like one.
             let gapped = matches!(half.mode, Mode::Resync);
-            let certain = !gapped && if half.buffer.is_empty() { !midstream } else { known != Inference::No };
+            // Where the beginning was not seen, "too few bytes to say" may be the middle of a message.
+            let certain = !gapped
+                && match known {
+                    Inference::Maybe(_) | Inference::Sure(_) => true,
+                    Inference::More => !midstream,
+                    Inference::No => false,
+                };
             half.mode = if certain { Mode::Parse } else { Mode::Resync };
         }
         self.stage = Stage::Speak { name: registration.name(), parser: (registration.parser)(self.context) };
-        self.speak(client, &[], None, out);
-        self.speak(client.other(), &[], None, out);
-        self.wake(client, out);
+        // What passed first is parsed first: a response is not to meet a request that came after it.
+        let passed = |half: &Half| half.marks.first().map(|mark| mark.span.end);
+        let server_first = match (passed(self.half(client)), passed(self.half(client.other()))) {
+            (Some(client), Some(server)) => server < client,
+            _ => false,
+        };
+        let first = if server_first { client.other() } else { client };
+        self.speak(first, &[], None, out);
+        self.speak(first.other(), &[], None, out);
+        self.wake(first, out);
     }
 
     /// These bytes are not the start of anything known: the end of it, unless the connection was joined in its
@@ -459,9 +472,9 @@ impl Connection {
             return;
         }
         let half = self.half_mut(direction);
-        let unseen = half.buffer.len() as u64;
+        let given_up = half.buffer.len() as u64;
         half.forget_buffer();
-        self.counters.unrecognised += unseen;
+        self.counters.unrecognised += given_up;
     }
 
     fn recognise(&self) -> Verdict {
@@ -487,9 +500,6 @@ impl Connection {
         if no && !(self.context.midstream && sure) {
             return Weight::No;
         }
-        if !sure && !(plausible(read) && plausible(write)) {
-            return Weight::Wait;
-        }
         let clients = [Direction::Read, Direction::Write].into_iter().filter(|&client| {
             let fits = |direction, inference: Inference| {
                 inference.sender().is_none_or(|sender: Sender| sender.may_be(side(client, direction)))
@@ -498,9 +508,11 @@ impl Connection {
                 && fits(Direction::Read, read)
                 && fits(Direction::Write, write)
         });
+        let enough = sure || (plausible(read) && plausible(write));
         match clients.collect::<Vec<_>>().as_slice() {
-            [client] => Weight::Client(*client),
+            // What only a server sends, in the client's direction: no more bytes change that.
             [] => Weight::No,
+            [client] if enough => Weight::Client(*client),
             _ => Weight::Wait,
         }
     }

@@ -29,9 +29,9 @@ impl std::fmt::Debug for Registration {
 pub static ALL: &[Registration] = &[
     crate::http2::REGISTRATION,
     crate::http::REGISTRATION,
-    crate::dns::REGISTRATION,
-    crate::redis::REGISTRATION,
     crate::pgsql::REGISTRATION,
+    crate::redis::REGISTRATION,
+    crate::dns::REGISTRATION,
 ];
 
 impl Registration {

@@ -43,9 +43,9 @@ pub struct FilterArgs {
     #[arg(help_heading = HEADING, long = "port", value_name = "PORT", value_delimiter = ',')]
     pub ports: Vec<u16>,
 
-    /// Only these protocols
+    /// Only these protocols; no other is looked for
     #[arg(help_heading = HEADING)]
-    #[arg(long = "protocol", value_name = "NAME", value_delimiter = ',', value_parser = parse_protocol)]
+    #[arg(long = "protocols", visible_alias = "protocol", value_name = "NAME", value_delimiter = ',', value_parser = parse_protocol)]
     pub protocols: Vec<&'static str>,
 
     /// Only requests that the process answers (server) or sends (client)

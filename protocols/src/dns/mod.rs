@@ -215,7 +215,7 @@ impl Parser for Dns {
     }
 
     fn end(&mut self, side: Side, _rest: &[u8], _at: Time, out: &mut Output<'_>) {
-        let incomplete = Reason::ParseError.into();
+        let incomplete = Reason::Closed.into();
         self.cut(side, |arrival| *arrival = Arrival { incomplete, bytes: None, ..*arrival }, out);
     }
 

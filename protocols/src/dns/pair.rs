@@ -100,7 +100,8 @@ impl Pending {
     /// Emits it without (the rest of) a response.
     fn give_up(mut self, out: &mut Output<'_>) {
         let lost = self.response_lost();
-        self.reasons.merge(if lost.is_empty() { Reason::NoResponse.into() } else { lost });
+        let unanswered = if self.begun.is_some() { Reason::Closed } else { Reason::NoResponse };
+        self.reasons.merge(if lost.is_empty() { unanswered.into() } else { lost });
         if let Some(begun) = &mut self.begun {
             begun.arrival.bytes = None;
             begun.arrival.end = None;

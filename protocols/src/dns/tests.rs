@@ -381,7 +381,7 @@ fn streams() {
         (
             "a transfer that breaks off",
             vec![(C, query(1, "a", AXFR)), (S, axfr(1, &[soa(5), a(1)]))],
-            &["1 a 192.0.2.1 0 no_response"],
+            &["1 a 192.0.2.1 0 closed"],
             &[0],
         ),
         (

@@ -110,6 +110,12 @@ impl Conversation {
         }
     }
 
+    /// `side` is between two messages, as far as can be known.
+    fn restart(&mut self, side: Side) {
+        *self.flow(side) = START;
+        *self.begun(side) = None;
+    }
+
     fn saw(&mut self, side: Side, last: Span) {
         if side == Side::Server {
             self.server_last = self.server_last.max(last.end);
@@ -139,8 +145,7 @@ impl Conversation {
             self.begun(side).get_or_insert(first);
             return Step::Need(input.bytes.len() + 1);
         };
-        *self.flow(side) = START;
-        *self.begun(side) = None;
+        self.restart(side);
         let head = bytes.get(..length).unwrap_or_default();
         let consumed = lead + length;
         let last = input.span(consumed.saturating_sub(1));
@@ -442,7 +447,7 @@ impl Conversation {
             Side::Client => self.cut(side, Reason::ParseError, 0, out),
             Side::Server => self.give_up(Reason::ParseError, 0, out),
         }
-        *self.flow(side) = START;
+        self.restart(side);
         self.lose_order(Reason::ParseError);
         Step::Resync(violation)
     }
@@ -551,7 +556,7 @@ impl Parser for Conversation {
             Side::Client => self.cut(side, reason, missing, out),
             Side::Server => self.give_up(reason, missing, out),
         }
-        *self.flow(side) = START;
+        self.restart(side);
         self.lose_order(reason);
     }
 

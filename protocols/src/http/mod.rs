@@ -21,11 +21,13 @@
 //!   request before the previous response had ended (pipelining) does not resume.
 //! - A connection that was joined in its middle begins in that state; there, its first request is paired.
 //!
+//! A response whose request was not seen may answer HEAD: whether it has a body shows in what its sender sends next.
+//!
 //! What is not paired is handed out alone: requests with the reason why order was lost, responses as unsolicited too.
 //!
 //! # Not decoded
 //!
-//! Bodies and their content codings; what follows an Upgrade or a CONNECT (see [`switch`]); HTTP/0.9.
+//! Bodies and their content codings; what follows an Upgrade or a CONNECT (see `switch.rs`); HTTP/0.9.
 
 mod chunked;
 mod conversation;

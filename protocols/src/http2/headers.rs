@@ -11,6 +11,7 @@ use crate::http::redaction;
 /// Header fields by lower-case name, each with its values in the order in which they were sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(rename = "Http2Headers")]
 pub struct Headers(BTreeMap<String, Vec<Text>>);
 
 impl Headers {

@@ -13,8 +13,9 @@ const CLOSED_KEPT: usize = 256;
 /// Nanoseconds after which a stream is given up on which nothing passes, if its end may have passed unseen.
 const SILENCE: u64 = 60_000_000_000;
 
-/// Nanoseconds for which a response waits for a request that is late.
-const LATE_REQUEST: u64 = 1_000_000_000;
+/// Nanoseconds for which a message is waited for that may be late: the request of a response, and the end of a
+/// response that was under way when the client reset the stream.
+const LATE: u64 = 1_000_000_000;
 
 /// A header block on a stream.
 #[derive(Debug)]
@@ -55,10 +56,12 @@ pub(super) struct Streams {
     highest: u32,
     /// Streams of the client from this one on were all seen from their start.
     certain_from: u32,
-    /// Why requests may have passed unseen.
-    unseen_requests: Reasons,
-    /// Why promises may have passed unseen.
-    unseen_promises: Reasons,
+    /// Whether responses may be open whose requests have not been seen.
+    orphans: bool,
+    /// Why frames of the client may have passed unseen.
+    unseen_client: Reasons,
+    /// Why frames of the server may have passed unseen.
+    unseen_server: Reasons,
 }
 
 impl Streams {
@@ -70,8 +73,9 @@ impl Streams {
             limits,
             highest: 0,
             certain_from: 0,
-            unseen_requests: Reasons::NONE,
-            unseen_promises: Reasons::NONE,
+            orphans: false,
+            unseen_client: Reasons::NONE,
+            unseen_server: Reasons::NONE,
         };
         if midstream {
             streams.join();
@@ -82,8 +86,8 @@ impl Streams {
     /// The connection is seen from its start after all.
     pub(super) fn begin(&mut self) {
         self.certain_from = 0;
-        self.unseen_requests = Reasons::NONE;
-        self.unseen_promises = Reasons::NONE;
+        self.unseen_client = Reasons::NONE;
+        self.unseen_server = Reasons::NONE;
     }
 
     /// The connection had begun before it could be seen.
@@ -97,9 +101,9 @@ impl Streams {
         match side {
             Side::Client => {
                 self.certain_from = u32::MAX;
-                self.unseen_requests.add(reason);
+                self.unseen_client.add(reason);
             }
-            Side::Server => self.unseen_promises.add(reason),
+            Side::Server => self.unseen_server.add(reason),
         }
     }
 
@@ -127,12 +131,13 @@ impl Streams {
     /// A header block of `side` has passed.
     pub(super) fn headers(&mut self, side: Side, head: Head, out: &mut Output<'_>) {
         let id = head.stream;
+        let doubt = !self.unseen(side).is_empty();
         let Some(stream) = self.find(side, &head, out) else { return };
         stream.missing += head.missing;
         stream.active = head.start;
         match side {
-            Side::Client => request_headers(stream, head, out),
-            Side::Server => response_headers(stream, head),
+            Side::Client => request_headers(stream, head, doubt, out),
+            Side::Server => response_headers(stream, head, doubt),
         }
         self.settle(id, out);
     }
@@ -145,14 +150,7 @@ impl Streams {
         let stream = self.insert(Stream::new(promised, Reasons::NONE, head.start), out);
         stream.pushed = true;
         stream.missing = head.missing;
-        request_headers(stream, Head { end_stream: true, ..head }, out);
-    }
-
-    /// A DATA frame begins.
-    pub(super) fn content_begins(&mut self, id: u32, at: Time, out: &mut Output<'_>) {
-        if !self.is_open(id) && self.may_be_older(id) {
-            self.insert(Stream::new(id, self.unseen(id), at), out);
-        }
+        request_headers(stream, Head { end_stream: true, ..head }, false, out);
     }
 
     /// The gRPC messages that `side` sends on a stream, where they are to be counted.
@@ -199,6 +197,7 @@ impl Streams {
             Side::Server => &mut stream.response,
         };
         message.reset = Some((code, at));
+        stream.active = at;
         self.settle(id, out);
     }
 
@@ -234,7 +233,8 @@ impl Streams {
         let silent = |stream: &Stream, limit| now.0.saturating_sub(stream.active.0) > limit;
         let over = |stream: &Stream| {
             let torn = !stream.request.torn.is_empty() || !stream.response.torn.is_empty();
-            silent(stream, SILENCE) && torn || silent(stream, LATE_REQUEST) && stream.is_finished()
+            let waits = stream.is_finished() || stream.request.reset.is_some();
+            silent(stream, SILENCE) && torn || silent(stream, LATE) && waits
         };
         let over: Vec<u32> = self.open.values().filter(|stream| over(stream)).map(|stream| stream.id).collect();
         for id in over {
@@ -257,7 +257,8 @@ impl Streams {
             if !is_new && !self.may_be_older(id) {
                 return None;
             }
-            self.insert(Stream::new(id, self.unseen(id), head.start), out);
+            self.orphans |= side == Side::Server;
+            self.insert(Stream::new(id, self.unseen_start(id), head.start), out);
         }
         if side == Side::Client && is_new && head.fields.section != Section::Trailers {
             self.highest = id;
@@ -267,29 +268,38 @@ impl Streams {
         self.open.get_mut(&id)
     }
 
-    /// Why the start of a stream may have passed unseen.
-    fn unseen(&self, id: u32) -> Reasons {
-        match id.is_multiple_of(2) {
-            true => self.unseen_promises,
-            false if id < self.certain_from => self.unseen_requests,
-            false => Reasons::NONE,
+    /// Why frames of `side` may have passed unseen.
+    fn unseen(&self, side: Side) -> Reasons {
+        match side {
+            Side::Client => self.unseen_client,
+            Side::Server => self.unseen_server,
         }
+    }
+
+    /// Why the start of a stream may have passed unseen.
+    fn unseen_start(&self, id: u32) -> Reasons {
+        let certain = id >= self.certain_from && opener(id) == Side::Client;
+        if certain { Reasons::NONE } else { self.unseen(opener(id)) }
     }
 
     /// Whether a stream that is not known may have been opened unseen, as opposed to having been handed out.
     fn may_be_older(&self, id: u32) -> bool {
-        !self.unseen(id).is_empty() && !self.closed.contains(&id)
+        !self.unseen_start(id).is_empty() && !self.closed.contains(&id)
     }
 
-    /// What to say of a stream whose request was not seen.
-    fn orphan_reasons(&self, id: u32) -> Reasons {
-        let unseen = if id.is_multiple_of(2) { self.unseen_promises } else { self.unseen_requests };
-        if unseen.is_empty() { Reason::Unsolicited.into() } else { unseen }
+    /// Why `side` was not seen to begin its message; `otherwise`, if nothing of it was lost.
+    fn unseen_or(&self, side: Side, otherwise: Reason) -> Reasons {
+        let unseen = self.unseen(side);
+        if unseen.is_empty() { otherwise.into() } else { unseen }
     }
 
     /// Hands out finished responses whose requests can no longer come: the client opens streams in ascending order.
     fn hand_out_orphans(&mut self, out: &mut Output<'_>) {
+        if !std::mem::take(&mut self.orphans) {
+            return;
+        }
         let highest = self.highest;
+        self.orphans = self.open.values().any(|stream| !stream.has_request() && !stream.is_finished());
         let orphans = self.open.range(..highest).filter(|(_, stream)| !stream.has_request() && stream.is_finished());
         for id in orphans.map(|(&id, _)| id).collect::<Vec<_>>() {
             self.hand_out(id, out);
@@ -317,7 +327,10 @@ impl Streams {
     fn hand_out(&mut self, id: u32, out: &mut Output<'_>) {
         let Some(mut stream) = self.open.remove(&id) else { return };
         if !stream.has_request_head() {
-            stream.reasons.merge(self.orphan_reasons(id));
+            stream.reasons.merge(self.unseen_or(opener(id), Reason::Unsolicited));
+        }
+        if stream.response.head.is_none() && stream.response.wire > 0 {
+            stream.reasons.merge(self.unseen_or(Side::Server, Reason::ParseError));
         }
         if self.closed.len() >= CLOSED_KEPT {
             self.closed.pop_front();
@@ -337,6 +350,11 @@ fn message(stream: &mut Stream, side: Side) -> &mut Message {
     }
 }
 
+/// The side that opens the stream (RFC 9113, section 5.1.1).
+fn opener(id: u32) -> Side {
+    if id.is_multiple_of(2) { Side::Server } else { Side::Client }
+}
+
 fn end(message: &mut Message, head: &Head) {
     message.wire += head.wire;
     if head.end_stream {
@@ -345,15 +363,15 @@ fn end(message: &mut Message, head: &Head) {
     }
 }
 
-/// A header block of the request. One that may as well be trailers says nothing certain.
-fn request_headers(stream: &mut Stream, head: Head, out: &mut Output<'_>) {
+/// A header block of the request. `doubt`: its head may have passed unseen; then a block that may as well be trailers
+/// says nothing certain.
+fn request_headers(stream: &mut Stream, head: Head, doubt: bool, out: &mut Output<'_>) {
     end(&mut stream.request, &head);
     let Head { fields, start, wire, .. } = head;
-    let torn = !stream.request.torn.is_empty();
     match fields.section {
         Section::Head if stream.has_request_head() => stream.reasons.add(Reason::ParseError),
         Section::Unknown if stream.has_request_head() => trailers(stream, Side::Client, fields),
-        Section::Unknown if torn && head.end_stream => stream.reasons.merge(fields.reasons),
+        Section::Unknown if doubt && head.end_stream => stream.reasons.merge(fields.reasons),
         Section::Head | Section::Unknown => {
             stream.sequence = Some(out.next_sequence());
             stream.request.begin(fields, start, wire);
@@ -362,8 +380,8 @@ fn request_headers(stream: &mut Stream, head: Head, out: &mut Output<'_>) {
     }
 }
 
-/// A header block of the response, or of an interim one. One that may as well be trailers says nothing certain.
-fn response_headers(stream: &mut Stream, head: Head) {
+/// A header block of the response, or of an interim one. `doubt`: as for requests.
+fn response_headers(stream: &mut Stream, head: Head, doubt: bool) {
     if let Some(status) = head.fields.interim().filter(|_| !head.end_stream) {
         stream.interim.push(status);
         return;
@@ -371,12 +389,11 @@ fn response_headers(stream: &mut Stream, head: Head) {
     let had_content = stream.response.body > 0;
     end(&mut stream.response, &head);
     let Head { fields, start, wire, .. } = head;
-    let torn = !stream.response.torn.is_empty();
     match (fields.section, stream.response.head.as_ref().map(|before| before.status)) {
         // A head whose status is not known may have been an interim response.
         (Section::Head, None | Some(None)) => stream.response.begin(fields, start, wire),
         (Section::Head, Some(Some(_))) => stream.reasons.add(Reason::ParseError),
-        (Section::Unknown, None) if torn && head.end_stream => stream.reasons.merge(fields.reasons),
+        (Section::Unknown, None) if doubt && head.end_stream => stream.reasons.merge(fields.reasons),
         (Section::Unknown, None) => stream.response.begin(fields, start, wire),
         (Section::Unknown, Some(None)) if !had_content => {
             stream.reasons.merge(fields.reasons);

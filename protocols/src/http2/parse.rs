@@ -86,9 +86,7 @@ impl Http2 {
     }
 
     fn begin_frame(&mut self, side: Side, header: FrameHeader, input: Input<'_>, out: &mut Output<'_>) -> Step {
-        let start = input.span(0).start;
         if header.kind == Kind::Data {
-            self.streams.content_begins(header.stream, start, out);
             self.half(side).state = State::Content(Content::new(header));
             return self.content(side, HEADER, input, out);
         }
@@ -97,7 +95,7 @@ impl Http2 {
             half.state = State::Pass;
             return Step::Skip { consumed: HEADER, length: u64::from(header.length) };
         };
-        half.state = State::Payload(Payload::new(header, start, wanted));
+        half.state = State::Payload(Payload::new(header, input.span(0).start, wanted));
         self.payload(side, HEADER, input, out)
     }
 

@@ -35,8 +35,8 @@ pub(super) fn infer(head: &[u8], _transport: Transport) -> Inference {
         Chain { sender: Some(side), .. } => {
             Inference::Sure(if side == Side::Client { Sender::Client } else { Sender::Server })
         }
-        Chain { frames: 0, .. } => Inference::More,
-        Chain { frames: 1..CERTAIN, .. } => Inference::Maybe(Sender::Either),
+        Chain { frames: 0, .. } | Chain { frames: 1, exact: false, .. } => Inference::More,
+        Chain { frames: ..CERTAIN, .. } => Inference::Maybe(Sender::Either),
         Chain { .. } => Inference::Sure(Sender::Either),
     }
 }
@@ -73,7 +73,7 @@ pub(super) fn boundary(bytes: &[u8], transfer_start: bool, knowledge: &Knowledge
 struct Chain {
     /// The header of the first frame.
     first: Option<FrameHeader>,
-    /// Whole frames; empty DATA, which zeros may look like, does not count.
+    /// Whole frames; empty DATA, which is little but zeros, does not count.
     frames: usize,
     /// Whether the bytes end where a frame does.
     exact: bool,
@@ -96,6 +96,8 @@ impl Chain {
                 chain.broken |= cursor.rest().first().is_some_and(|&high| u32::from(high) > max_frame >> 16);
                 break;
             };
+            // Nor may it begin with one: the end of another frame is easily taken for empty DATA.
+            chain.broken |= chain.first.is_none() && header.kind == Kind::Data && header.length == 0;
             chain.first = chain.first.or(Some(header));
             chain.broken |= !header.is_plausible(max_frame)
                 || header.stream > max_stream
@@ -165,4 +167,40 @@ impl Chain {
 /// Whether a CONTINUATION has to follow.
 fn continues(header: &FrameHeader) -> bool {
     matches!(header.kind, Kind::Headers | Kind::PushPromise | Kind::Continuation) && !header.has(flag::END_HEADERS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0abcdefgh";
+    const UPDATE: &[u8] = b"\0\0\x04\x08\0\0\0\0\x01\0\0\x75\x40";
+    const EMPTY: &[u8] = b"\0\0\0\0\x01\0\0\0\x07";
+    const BODY: &[u8] = b"\0\0\x20\0\0\0\0\0\x07xxxxxxxxxxx";
+
+    fn find(bytes: &[u8], transfer_start: bool) -> Boundary {
+        let is_open = |id| id == 7;
+        boundary(bytes, transfer_start, &Knowledge { max_frame: DEFAULT_MAX_FRAME, max_stream: 99, is_open: &is_open })
+    }
+
+    #[test]
+    fn boundaries_need_evidence() {
+        let none = |discard| Boundary::None { discard };
+        for (name, bytes, start, expected) in [
+            ("a frame that is a transfer", PING.to_vec(), true, Boundary::At(0)),
+            ("a frame somewhere", PING.to_vec(), false, none(0)),
+            ("a frame behind something", [b"xyz", PING].concat(), true, none(3)),
+            ("two frames to the end", [b"xyz", PING, UPDATE].concat(), false, Boundary::At(3)),
+            ("two frames and something", [b"xyz", UPDATE, PING, b"xxxxxxxxx"].concat(), false, none(17)),
+            ("three frames and more", [b"xyz", PING, UPDATE, PING, b"\0"].concat(), false, Boundary::At(3)),
+            ("a long frame of an open stream", BODY.to_vec(), true, Boundary::At(0)),
+            ("a long frame of an open stream somewhere", BODY.to_vec(), false, none(0)),
+            ("a stream that cannot be", [&BODY[..5], b"\0\0\x10\x07xx"].concat(), true, none(3)),
+            ("what empty content looks like", [&UPDATE[4..], PING, PING, PING].concat(), true, Boundary::At(9)),
+            ("empty content", [EMPTY, EMPTY, EMPTY].concat(), true, none(19)),
+            ("zeros", vec![0; 100], true, none(92)),
+        ] {
+            assert_eq!(find(&bytes, start), expected, "{name}");
+        }
+    }
 }

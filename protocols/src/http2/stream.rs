@@ -74,26 +74,33 @@ impl Message {
         self.trailers.as_ref().and_then(|trailers| trailers.get(name)).or_else(|| self.header(name))
     }
 
-    /// The wire size, if the whole message is known to have been seen. A stream that was `closed` early has none to
-    /// come.
-    fn size(&self, closed: bool) -> Option<u64> {
-        (self.torn.is_empty() && (self.ended || closed)).then_some(self.wire)
+    /// Whether its sender has ended it, one way or the other, and all of it was seen. That the other side has reset
+    /// the stream says nothing: the two directions may be seen in the wrong order.
+    fn is_whole(&self) -> bool {
+        let begun = self.head.is_some() || self.wire == 0;
+        begun && self.torn.is_empty() && (self.ended || self.reset.is_some())
     }
 
-    fn calls(&self, origin: Option<Time>, closed: bool) -> Calls {
+    /// When its sender ended it, if that was seen.
+    fn ended_at(&self) -> Option<Time> {
+        if self.ended { self.end } else { self.reset.filter(|_| self.is_whole()).map(|(_, at)| at) }
+    }
+
+    fn calls(&self, origin: Option<Time>) -> Calls {
         let messages = self.messages.as_ref();
+        let all = messages.filter(|_| self.is_whole());
         Calls {
-            messages: messages.filter(|_| self.size(closed).is_some()).map(|messages| messages.count),
+            messages: all.map(|messages| messages.count),
             first_message_ns: messages.and_then(|messages| offset(origin, messages.first?)),
-            last_message_ns: messages.and_then(|messages| offset(origin, messages.last?)),
+            last_message_ns: all.and_then(|messages| offset(origin, messages.last?)),
         }
     }
 
-    fn common(&mut self, origin: Option<Time>, closed: bool) -> Common {
+    fn common(&mut self, origin: Option<Time>) -> Common {
         Common {
             version: "2",
             headers: self.head.as_mut().map(|head| std::mem::take(&mut head.headers)),
-            body_bytes: self.size(closed).map(|_| self.body),
+            body_bytes: self.is_whole().then_some(self.body),
             trailers: self.trailers.take(),
             reset: self.reset.map(|(code, at)| ErrorCode::new(code, offset(origin, at))),
         }
@@ -151,17 +158,20 @@ impl Stream {
         self.response.wire > 0 || self.response.reset.is_some() || self.goaway.is_some()
     }
 
-    /// Whether nothing more is to come that this could still wait for. Where the end of the request may have passed
-    /// unseen, the end of the response is enough.
+    /// Whether nothing more is to come that this could still wait for. Where the end of a message may have passed
+    /// unseen, the end of the other is enough. A response that was under way when the client reset the stream may be
+    /// late.
     pub(super) fn is_finished(&self) -> bool {
-        let reset = self.request.reset.is_some() || self.response.reset.is_some() || self.goaway.is_some();
-        reset || self.response.ended && (self.request.ended || !self.request.torn.is_empty())
+        let refused = self.response.reset.is_some() || self.goaway.is_some();
+        let cancelled = self.request.reset.is_some();
+        let asked = self.request.ended || cancelled || !self.request.torn.is_empty();
+        refused || self.response.ended && asked || cancelled && !self.response.torn.is_empty()
     }
 
     /// What is known of it; `None` if that is nothing.
     pub(super) fn into_exchange(mut self) -> Option<Exchange> {
         let grpc = self.is_grpc();
-        if !self.has_response() || !self.response.ended && self.closed().is_none() {
+        if !self.has_response() || !self.response.ended && self.early_end().is_none() {
             self.reasons.add(Reason::NoResponse);
         }
         for message in [&self.request, &self.response] {
@@ -193,10 +203,10 @@ impl Stream {
         self.request.header("content-type").map_or_else(response, grpc::is_grpc)
     }
 
-    /// When the stream ended early.
-    fn closed(&self) -> Option<Time> {
-        let closed = self.request.reset.or(self.response.reset).or(self.goaway);
-        closed.map(|(_, at)| at)
+    /// When the stream ended without the end of the response.
+    fn early_end(&self) -> Option<Time> {
+        let ended = self.request.reset.or(self.response.reset).or(self.goaway);
+        ended.map(|(_, at)| at)
     }
 
     fn request_part(&mut self, grpc: bool) -> Option<Part> {
@@ -204,19 +214,18 @@ impl Stream {
             return None;
         }
         let origin = self.request.start;
-        let closed = self.closed();
-        let calls = self.request.calls(origin, closed.is_some());
+        let calls = self.request.calls(origin);
         let destination = self.destination();
-        let bytes = self.request.size(closed.is_some());
-        let end = if self.request.ended { self.request.end } else { self.request.reset.map(|(_, at)| at) };
-        let common = self.request.common(origin, closed.is_some());
+        let bytes = self.request.is_whole().then_some(self.request.wire);
+        let end = self.request.ended_at();
+        let common = self.request.common(origin);
         let payload: Box<dyn Payload> = if grpc {
             let path = destination.path.as_ref().map(Text::as_bytes);
             let (service, method) = path.and_then(grpc::service_and_method).unzip();
             Box::new(GrpcRequest { service, method, calls, destination, common })
         } else {
             let (method, target, connect_protocol) = self.request.head.as_mut().map_or((None, None, None), |head| {
-                let target = head.path.take().or_else(|| tunnel_target(head));
+                let target = head.path.as_ref().or_else(|| tunnel_target(head)).cloned();
                 (head.method.take(), target, head.protocol.take())
             });
             Box::new(Request { method, target, connect_protocol, destination, common })
@@ -226,7 +235,7 @@ impl Stream {
 
     fn destination(&self) -> Destination {
         let head = self.request.head.as_ref();
-        let path = head.and_then(|head| head.path.as_ref());
+        let path = head.and_then(|head| head.path.as_ref().or_else(|| tunnel_target(head)));
         let without_query =
             |path: &Text| Text::from(path.as_bytes().split(|&byte| byte == b'?').next().unwrap_or_default());
         Destination {
@@ -242,16 +251,16 @@ impl Stream {
         if !self.has_response() {
             return None;
         }
-        let closed = self.closed();
-        let calls = self.response.calls(origin, closed.is_some());
-        let bytes = self.response.size(closed.is_some());
-        let start = self.response.start.or(closed.filter(|_| self.response.wire == 0));
-        let end = if self.response.ended { self.response.end } else { closed };
+        let calls = self.response.calls(origin);
+        let whole = self.response.is_whole();
+        let bytes = whole.then_some(self.response.wire);
+        let end = self.response.ended_at();
+        let start = self.response.start.or(end.filter(|_| whole && self.response.wire == 0));
         let grpc_status = self.response.last_header("grpc-status").and_then(grpc::status);
         let grpc_message = self.response.last_header("grpc-message").map(grpc::message);
         let response = Response {
             status: self.response.head.as_ref().and_then(|head| head.status),
-            common: self.response.common(origin, closed.is_some()),
+            common: self.response.common(origin),
             interim: std::mem::take(&mut self.interim),
             goaway: self.goaway.map(|(code, at)| ErrorCode::new(code, offset(origin, at))),
             stream_id: (!self.has_request()).then_some(self.id),
@@ -272,9 +281,9 @@ fn host(head: &Fields) -> Option<&Text> {
 }
 
 /// Where a CONNECT goes, which has no path (RFC 9113, section 8.5).
-fn tunnel_target(head: &Fields) -> Option<Text> {
+fn tunnel_target(head: &Fields) -> Option<&Text> {
     let connect = head.method.as_ref().is_some_and(|method| *method == "CONNECT");
-    head.authority.clone().filter(|_| connect && head.reasons.is_empty())
+    head.authority.as_ref().filter(|_| connect && head.reasons.is_empty())
 }
 
 fn offset(origin: Option<Time>, at: Time) -> Option<u64> {

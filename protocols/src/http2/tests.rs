@@ -221,26 +221,34 @@ fn every_frame_type_padding_priority_continuation_and_trailers() {
 #[test]
 fn resets_end_a_record() {
     let (mut client, mut server) = (Peer::new(), Peer::new());
-    let asked = [client.get(1, "/1"), client.get(3, "/3"), client.call(5, "/s/m")].concat();
+    let asked = [client.get(1, "/1"), client.get(3, "/3"), client.call(5, "/s/m"), client.get(7, "/7")].concat();
     let owned = vec![
         (Side::Client, asked),
-        (Side::Server, server.headers(0, 1, &[(":status", "200")])),
+        (
+            Side::Server,
+            [server.headers(0, 1, &[(":status", "200")]), server.headers(0, 7, &[(":status", "204")])].concat(),
+        ),
         (Side::Server, frame(DATA, 0, 1, b"par")),
-        (Side::Client, frame(RST_STREAM, 0, 1, &[0, 0, 0, 8])),
-        (Side::Server, [frame(DATA, END_STREAM, 1, b"tial"), frame(RST_STREAM, 0, 3, &[0, 0, 0, 7])].concat()),
+        (Side::Client, [frame(RST_STREAM, 0, 1, &[0, 0, 0, 8]), frame(RST_STREAM, 0, 7, &[0, 0, 0, 8])].concat()),
+        (Side::Server, frame(RST_STREAM, 0, 3, &[0, 0, 0, 7])),
         (Side::Client, frame(RST_STREAM, 0, 5, &[0, 0, 0xff, 0xff])),
+        (Side::Server, frame(DATA, END_STREAM, 7, b"late")),
     ];
     let records = records(owned);
-    assert_eq!(records.len(), 3);
+    assert_eq!(records.len(), 4);
+    let cancel = json!({"code": 8, "error": "CANCEL", "at_ns": 3 * MS});
     let expected = [
-        json!({
-            "sequence": 0, "reasons": [],
-            "request": {"reset": {"code": 8, "error": "CANCEL", "at_ns": 3 * MS}},
-            "response": {"status": 200, "body_bytes": 3, "end": 6 * MS},
-        }),
         json!({
             "sequence": 1, "reasons": [],
             "response": {"status": null, "reset": {"code": 7, "error": "REFUSED_STREAM", "at_ns": 4 * MS}, "end": 7 * MS},
+        }),
+        json!({
+            "sequence": 3, "reasons": [],
+            "request": {"reset": cancel}, "response": {"status": 204, "body_bytes": 4, "end": 9 * MS},
+        }),
+        json!({
+            "sequence": 0, "reasons": [],
+            "request": {"reset": cancel}, "response": {"status": 200, "bytes": null, "body_bytes": null, "end": null},
         }),
         json!({
             "sequence": 2, "reasons": ["no_response"], "response": null,
@@ -250,6 +258,20 @@ fn resets_end_a_record() {
     for (record, expected) in records.iter().zip(&expected) {
         assert_has(record, expected);
     }
+}
+
+#[test]
+fn a_cancelled_request_waits_a_moment_for_a_late_response() {
+    let mut client = Peer::new();
+    let mut conversation = Conversation::new(&REGISTRATION, context(Transport::Tcp, false));
+    conversation.say(Side::Client, &client_start());
+    conversation.say(Side::Client, &client.get(1, "/1"));
+    conversation.say(Side::Client, &frame(RST_STREAM, 0, 1, &[0, 0, 0, 8]));
+    assert_eq!(conversation.take().len(), 0);
+    conversation.pause(500 * MS);
+    assert_eq!(conversation.take().len(), 0);
+    conversation.pause(501 * MS);
+    assert_has(&conversation.take()[0], &json!({"response": null, "reasons": ["no_response"]}));
 }
 
 #[test]
@@ -332,7 +354,7 @@ fn connect_and_extended_connect() {
     let records = records(owned);
     assert_has(
         &records[0],
-        &json!({"request": {"method": "CONNECT", "target": "h:25", "path": null, "body_bytes": 4}}),
+        &json!({"request": {"method": "CONNECT", "target": "h:25", "path": "h:25", "body_bytes": 4}}),
     );
     let expected =
         json!({"request": {"target": "/chat", "connect_protocol": "websocket"}, "response": {"body_bytes": 1}});
@@ -669,6 +691,18 @@ fn joined_at_any_transfer_nothing_is_untrue() {
             assert_eq!(complete, records.len(), "{what}");
         }
     }
+}
+
+#[test]
+fn joined_within_a_frame_its_rest_is_not_taken_for_one() {
+    let (mut client, mut server) = (Peer::new(), Peer::new());
+    let mut conversation = Conversation::new(&REGISTRATION, context(Transport::Tcp, true));
+    conversation.say(Side::Server, &[0; 5]);
+    conversation.say(Side::Client, &client.get(1, "/1"));
+    conversation.say(Side::Server, &server.headers(END_STREAM, 1, &[(":status", "204")]));
+    let records = conversation.close();
+    assert_eq!(records.len(), 1);
+    assert_has(&records[0], &json!({"request": {"path": "/1"}, "response": {"status": 204}, "reasons": []}));
 }
 
 #[test]

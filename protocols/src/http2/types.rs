@@ -12,6 +12,7 @@ use crate::{Payload, Summary, Text};
 
 /// An error code of RST_STREAM or GOAWAY.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "Http2ErrorCode")]
 pub struct ErrorCode {
     /// The code.
     pub code: u32,
@@ -57,7 +58,7 @@ impl Common {
 /// Where a request goes.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Destination {
-    /// The path without the query.
+    /// The path without the query; of CONNECT, its target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<Text>,
     /// `:authority`, else the field `host`.
@@ -106,6 +107,7 @@ pub struct Calls {
 
 /// A request over HTTP/2. What could not be known is absent.
 #[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Http2Request")]
 pub struct Request {
     /// `:method`
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -139,6 +141,7 @@ impl Payload for Request {
 
 /// A response over HTTP/2.
 #[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Http2Response")]
 pub struct Response {
     /// `:status`
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -73,6 +73,8 @@ impl Session {
         self.end_unit();
         let draft = self.unit("parse", message);
         let Some(name) = name(&mut cursor) else {
+            // Any name may mean another statement from now on.
+            self.forget_names(message.reasons());
             return self.ask(Kind::Parse, draft, None, out);
         };
         let sql = self.statement(&mut cursor);
@@ -81,7 +83,7 @@ impl Session {
             let Some(of_type) = cursor.u32_be() else { break };
             types.push(of_type);
         }
-        let prepared = Arc::new(Prepared { name: name.clone(), sql, types });
+        let prepared = Arc::new(Prepared { name: name.clone(), sql, types, reasons: message.reasons() });
         let draft = self.unit_with(draft, |draft| {
             draft.statement = name.clone();
             draft.prepared = Some(Arc::clone(&prepared));
@@ -97,12 +99,15 @@ impl Session {
         }
         let draft = self.unit("bind", message);
         let (Some(portal_name), Some(statement)) = (name(&mut cursor), name(&mut cursor)) else {
+            self.forget_names(message.reasons());
             return self.ask(Kind::Bind, draft, None, out);
         };
         let prepared = self.statements.get(&statement).cloned();
         let types = prepared.as_ref().map_or(&[][..], |prepared| &prepared.types);
         let parameters = parameters::read(&mut cursor, types, self.limits.value);
-        let portal = Arc::new(Portal { prepared, statement, parameters });
+        let mut reasons = prepared.as_ref().map_or(self.unseen, |prepared| prepared.reasons);
+        reasons.merge(message.reasons());
+        let portal = Arc::new(Portal { prepared, statement, parameters, reasons });
         let draft = self.unit_with(draft, |draft| {
             draft.portal = portal_name.clone();
             draft.bound = Some(Arc::clone(&portal));
@@ -141,9 +146,7 @@ impl Session {
         draft.portal = portal;
         draft.prepared = None;
         draft.row_limit = cursor.u32_be().unwrap_or(0);
-        if draft.bound.as_ref().is_none_or(|portal| portal.prepared.is_none()) {
-            draft.reasons.merge(self.unseen);
-        }
+        draft.reasons.merge(draft.bound.as_ref().map_or(self.unseen, |portal| portal.reasons));
         self.ask(Kind::Execute, draft, None, out);
         self.end_unit();
     }

@@ -1,7 +1,7 @@
 //! One message as the driver's input showed it.
 
 use crate::reassembly::Cause;
-use crate::{Reason, Span};
+use crate::{Reason, Reasons, Span};
 
 /// One message, of which the start of the body may be all that was kept.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +17,13 @@ pub(super) struct Message<'a> {
     pub(super) last: Option<Span>,
     /// Bytes that are missing of what would have been kept.
     pub(super) hole: Option<Hole>,
+}
+
+impl Message<'_> {
+    /// Why it is not known in full.
+    pub(super) fn reasons(&self) -> Reasons {
+        self.hole.map_or(Reasons::NONE, |hole| hole.reason.into())
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -247,7 +247,8 @@ impl Pgsql {
 
     /// Whether a server's bytes came too early to be answers.
     fn is_early(&self, input: Input<'_>) -> bool {
-        !self.started && !self.midstream && self.session.queue.is_empty() && input.bytes.len() < EARLY
+        let expects_client = !self.started && !self.midstream && !self.session.is_lost();
+        expects_client && self.session.queue.is_empty() && input.bytes.len() < EARLY
     }
 }
 
@@ -270,6 +271,9 @@ impl Parser for Pgsql {
                     return step;
                 }
                 self.started = true;
+                if !self.session.is_lost() {
+                    self.session.join(Reason::Gap.into());
+                }
             }
             Side::Server if self.is_early(input) => return Step::Wait,
             Side::Server if self.session.queue.front().is_some_and(|front| front.kind == Kind::Negotiation) => {
@@ -317,6 +321,10 @@ impl Parser for Pgsql {
                     Boundary::None { discard: bytes.len() }
                 }
             };
+        }
+        let may_start = side == Side::Client && transfer_start && !self.started;
+        if may_start && matches!(startup::look(bytes), startup::Look::Packet(..)) {
+            return Boundary::At(0);
         }
         boundary(side, bytes, transfer_start)
     }

@@ -4,8 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::parameters::{Parameter, Parameters};
-use crate::Text;
 use crate::sql::Statement;
+use crate::{Reasons, Text};
 
 /// Bytes of statements and parameters that one connection remembers.
 const BUDGET: usize = 1 << 20;
@@ -20,6 +20,8 @@ pub(super) struct Prepared {
     pub(super) sql: Statement,
     /// Object ids of the types of its parameters; zero where the client left that to the server.
     pub(super) types: Vec<u32>,
+    /// Why it is not known in full.
+    pub(super) reasons: Reasons,
 }
 
 /// A statement with its parameters.
@@ -30,6 +32,8 @@ pub(super) struct Portal {
     /// Name of the statement.
     pub(super) statement: Text,
     pub(super) parameters: Parameters,
+    /// Why it is not known in full.
+    pub(super) reasons: Reasons,
 }
 
 /// Values by name, bounded: the oldest are forgotten.

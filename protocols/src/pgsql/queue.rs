@@ -127,6 +127,20 @@ impl Draft {
         }
     }
 
+    /// Messages of it are missing.
+    pub(super) fn miss(&mut self, reasons: Reasons, lost: u64) {
+        self.reasons.merge(reasons);
+        self.missing += lost;
+        self.end = None;
+        self.bytes = None;
+        self.copy_bytes = None;
+    }
+
+    /// Whether it is a simple query that begins with COPY.
+    pub(super) fn is_copy(&self) -> bool {
+        self.sql.as_ref().and_then(Statement::verb) == Some("COPY")
+    }
+
     /// Adds data of a COPY.
     pub(super) fn copied(&mut self, bytes: u64) {
         if self.bytes.is_some() {
@@ -190,6 +204,10 @@ impl Queue {
         recorded.find_map(|asked| asked.draft.as_deref_mut())
     }
 
+    pub(super) fn back_mut(&mut self) -> Option<&mut Asked> {
+        self.waiting.back_mut()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -221,12 +239,14 @@ impl Queue {
         oldest.draft.take()
     }
 
-    /// Removes every Sync right behind the first entry.
-    pub(super) fn remove_syncs_behind_front(&mut self) {
+    /// Removes every Sync right behind the first entry; gives how many there were.
+    pub(super) fn remove_syncs_behind_front(&mut self) -> u64 {
+        let owed = self.owed;
         while self.waiting.get(1).is_some_and(|asked| asked.kind == Kind::Sync) {
             self.waiting.remove(1);
             self.owed -= 1;
         }
+        owed - self.owed
     }
 
     fn forget(&mut self, asked: &Asked) {

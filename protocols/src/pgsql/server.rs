@@ -18,14 +18,23 @@ impl Session {
         if message.kind == b'K' {
             return self.set_backend_of(message);
         }
-        let Some((kind, unit)) = self.queue.front().map(|front| (front.kind, front.unit)) else {
-            return self.unasked(message, out);
-        };
+        match self.queue.front().map(|front| (front.kind, front.unit)) {
+            Some((kind, unit)) => self.answered(kind, unit, message, out),
+            None => self.unasked(message, out),
+        }
+        if message.kind == b'Z' {
+            self.turn(out);
+        }
+    }
+
+    /// A message while something waits for its answer.
+    fn answered(&mut self, kind: Kind, unit: u64, message: &Message<'_>, out: &mut Output<'_>) {
         match (kind, message.kind) {
             (Kind::Startup, b'R' | b'v') => self.add_to_answer(message),
             (Kind::Startup, b'Z') => {
                 drop(self.queue.pop());
                 self.answer = Answer::default();
+                self.logged_in();
             }
             (Kind::Startup | Kind::Negotiation, b'E') => self.refuse(message, out),
             (Kind::Sync, b'Z') => self.ready(message, out),
@@ -53,7 +62,7 @@ impl Session {
             }
             (_, b'E') => self.fail_unit(unit, message, out),
             _ => {
-                self.lose_all(Reason::ParseError.into(), out);
+                self.lose_all(Reason::ParseError.into(), false, out);
                 self.unasked(message, out);
             }
         }
@@ -74,6 +83,7 @@ impl Session {
         match message.kind {
             b'G' | b'W' => self.begin_copy_in(),
             b'E' => self.end_copy_in(),
+            b'C' => self.check_copy_in(),
             _ => {}
         }
     }
@@ -103,7 +113,7 @@ impl Session {
         let name = prepared.name.clone();
         // Only if the name still means the statement that was described.
         if types != prepared.types && self.statements.get(&name).is_some_and(|now| Arc::ptr_eq(now, prepared)) {
-            let known = Prepared { name: name.clone(), sql: prepared.sql.clone(), types };
+            let known = Prepared { name: name.clone(), sql: prepared.sql.clone(), types, reasons: prepared.reasons };
             drop(self.statements.set(&name, Some(Arc::new(known))));
         }
     }

@@ -8,9 +8,14 @@
 //!   Certain ------------------------------------------------------> Lost <-----------------
 //!      ^       client: gap (what was asked before it is still paired)     |
 //!      '-----------------------------------------------------------------'
-//!         the server has answered all that was reported meanwhile, or a client that is not known to pipeline
-//!         asks something new after ReadyForQuery
+//!         the server has answered all that was reported meanwhile, or a client that waits its turn asks
+//!         something new after ReadyForQuery
 //! ```
+//!
+//! A client waits its turn if, while pairing was certain, it was seen to ask once between two ReadyForQuery, and
+//! never more than once. Where it cannot have been seen yet (joined midstream, a gap in the login), that is taken for
+//! granted until it is seen not to hold; pairing is lost again then. A client that pipelines beyond ReadyForQuery is
+//! not paired any more after a gap that may have hidden a request or a ReadyForQuery.
 
 use super::answer::Answer;
 use super::message::Message;
@@ -30,10 +35,38 @@ struct Lost {
     reported: u64,
     /// Whether no other requests can be unanswered.
     exact: bool,
+    /// Whether the client had no occasion yet to show that it waits its turn.
+    early: bool,
     /// When the last ReadyForQuery passed, if nothing came from the server since.
     ready: Option<Time>,
     /// An answer to requests that were not seen.
     stray: Answer,
+}
+
+/// Whether a client waits for ReadyForQuery before it asks something new.
+#[derive(Debug, Default)]
+struct Turns {
+    /// How often it asked for a ReadyForQuery beyond those that came.
+    asked: u64,
+    /// Nothing was missed since the last ReadyForQuery.
+    unbroken: bool,
+    /// It has waited.
+    waits: bool,
+    /// It has not.
+    pipelines: bool,
+}
+
+impl Turns {
+    fn asks(&mut self, kind: Kind) {
+        self.asked += u64::from(kind.owes_ready());
+    }
+
+    fn ready(&mut self, certain: bool) {
+        self.pipelines |= self.asked > 1;
+        self.waits |= certain && self.asked == 1 && self.unbroken;
+        self.asked = self.asked.saturating_sub(1);
+        self.unbroken = true;
+    }
 }
 
 /// A statement whose response is complete but for what ReadyForQuery says.
@@ -65,21 +98,21 @@ pub(super) struct Session {
     discarding: bool,
     /// The client sends data of a COPY.
     copying_in: bool,
-    /// The client has asked something new before the server was ready.
-    pipelines: bool,
+    turns: Turns,
+    /// Why pairing was lost before it was resumed because the client waits its turn.
+    doubt: Option<Reasons>,
     lost: Option<Lost>,
 }
 
 impl Session {
     pub(super) fn new(context: Context) -> Self {
-        let unseen = if context.midstream { Reason::Midstream.into() } else { Reasons::NONE };
-        Self {
+        let mut session = Self {
             limits: context.limits,
             login: Parameters::default(),
             backend: None,
             statements: Names::default(),
             portals: Names::default(),
-            unseen,
+            unseen: Reasons::NONE,
             draft: None,
             unit_number: 0,
             queue: Queue::default(),
@@ -88,16 +121,34 @@ impl Session {
             held: None,
             discarding: false,
             copying_in: false,
-            pipelines: false,
-            lost: context.midstream.then(|| Lost::new(unseen, 0, false)),
+            turns: Turns::default(),
+            doubt: None,
+            lost: None,
+        };
+        if context.midstream {
+            session.join(Reason::Midstream.into());
         }
+        session
+    }
+
+    /// The connection had begun before it was seen.
+    pub(super) fn join(&mut self, reasons: Reasons) {
+        self.unseen.merge(reasons);
+        let lost = self.lost.get_or_insert_with(|| Lost::new(reasons, 0, false));
+        lost.early = true;
     }
 
     /// A new login: nothing went before it.
     pub(super) fn begin(&mut self, login: Parameters) {
         self.login = login;
         self.unseen = Reasons::NONE;
+        self.doubt = None;
         self.lost = None;
+    }
+
+    /// What went before says nothing of whether the client waits its turn.
+    pub(super) fn logged_in(&mut self) {
+        self.turns = Turns::default();
     }
 
     pub(super) fn set_backend(&mut self, process: u32) {
@@ -117,12 +168,12 @@ impl Session {
         if self.discarding {
             return self.skip(asked, out);
         }
+        self.turns.asks(asked.kind);
         if let Some(lost) = &mut self.lost {
             lost.reported += u64::from(asked.kind.owes_ready());
             let reasons = lost.reasons;
             return self.give_up(asked, reasons, out);
         }
-        self.pipelines |= asked.kind.owes_ready() && self.queue.owed() > 0;
         self.queue.push(asked);
         if self.queue.recorded() > self.limits.pending
             && let Some(draft) = self.queue.give_up_oldest()
@@ -130,7 +181,7 @@ impl Session {
             self.emit_unanswered(*draft, Reason::NoResponse.into(), out);
         }
         if self.queue.len() > self.limits.pending.saturating_mul(MESSAGES) {
-            self.lose_all(Reason::NoResponse.into(), out);
+            self.lose_all(Reason::NoResponse.into(), true, out);
         }
     }
 
@@ -169,15 +220,28 @@ impl Session {
         while self.queue.front().is_some_and(|asked| asked.kind != Kind::Sync) {
             discarded.extend(self.queue.pop());
         }
-        self.discarding = self.queue.is_empty();
+        // Where messages of the client are missing, Sync may be among them.
+        self.discarding = self.queue.is_empty() && self.lost.is_none();
         discarded
     }
 
     /// A message that asks something begins: pairing may be certain again.
     pub(super) fn resume(&mut self, start: Time) {
         let Some(lost) = &self.lost else { return };
-        if self.queue.is_empty() && !self.pipelines && lost.ready.is_some_and(|ready| start >= ready) {
+        let waits = !self.turns.pipelines && (self.turns.waits || lost.early);
+        if self.queue.is_empty() && waits && lost.ready.is_some_and(|ready| start >= ready) {
+            self.doubt = Some(lost.reasons);
             self.lost = None;
+        }
+    }
+
+    /// ReadyForQuery has come.
+    pub(super) fn turn(&mut self, out: &mut Output<'_>) {
+        self.turns.ready(self.lost.is_none());
+        if self.turns.pipelines
+            && let Some(reasons) = self.doubt.take()
+        {
+            self.lose_all(reasons, false, out);
         }
     }
 
@@ -264,7 +328,8 @@ impl Session {
     }
 
     /// Reports everything that waits.
-    pub(super) fn lose_all(&mut self, reasons: Reasons, out: &mut Output<'_>) {
+    /// `exact`: no other requests can be unanswered.
+    pub(super) fn lose_all(&mut self, reasons: Reasons, exact: bool, out: &mut Output<'_>) {
         self.release(out);
         let reported = self.queue.owed();
         let mut answer = Some(std::mem::take(&mut self.answer)).filter(|answer| answer.tells());
@@ -278,36 +343,45 @@ impl Session {
         self.copying_in = false;
         self.end_unit();
         let lost = self.lost.get_or_insert_with(|| Lost::new(reasons, 0, true));
+        lost.reasons.merge(reasons);
         lost.reported += reported;
+        lost.exact &= exact;
+        lost.early = false;
         lost.ready = None;
     }
 
     /// Messages of `side` are missing.
     pub(super) fn gap(&mut self, side: Side, reasons: Reasons, length: u64, out: &mut Output<'_>) {
         let lost = if reasons.contains(Reason::Gap) { length } else { 0 };
+        self.turns.unbroken = false;
         match side {
             Side::Server => {
                 if let Some(draft) = self.queue.next_recorded() {
                     draft.missing += lost;
                 }
-                self.lose_all(reasons, out);
+                // A gap shows when the next answer comes: then one request is unanswered behind the one it hid.
+                let asked = self.turns.asked.saturating_sub(u64::from(self.is_logging_in()));
+                self.turns.pipelines |= asked > 1 && !self.turns.waits;
+                self.turns.asked = 0;
+                let early = asked <= 1 && self.lost.as_ref().is_none_or(|lost| lost.early);
+                self.lose_all(reasons, true, out);
+                if let Some(lost) = &mut self.lost {
+                    lost.early = early;
+                }
             }
             Side::Client => {
                 // What was asked before is still answered in order; what comes after may be behind unseen requests.
                 if let Some(copy) = self.copy_in() {
-                    copy.reasons.merge(reasons);
-                    copy.missing += lost;
-                    copy.end = None;
-                    copy.bytes = None;
-                    copy.copy_bytes = None;
+                    copy.miss(reasons, lost);
                 }
-                self.statements.clear();
-                self.portals.clear();
-                self.unseen.merge(reasons);
+                self.forget_names(reasons);
                 self.end_unit();
                 self.discarding = false;
                 let lost = self.lost.get_or_insert_with(|| Lost::new(reasons, 0, false));
+                lost.reasons.merge(reasons);
                 lost.exact = false;
+                // What is missing may be requests, of which nobody knows whether the client waited between them.
+                lost.early = false;
                 lost.ready = None;
             }
         }
@@ -315,7 +389,8 @@ impl Session {
 
     /// An answer while nothing that was seen waits for one. `ready`: it is ReadyForQuery.
     pub(super) fn stray(&mut self, message: &Message<'_>, ready: bool, out: &mut Output<'_>) {
-        let lost = self.lost.get_or_insert_with(|| Lost::new(Reason::ParseError.into(), 0, false));
+        // An answer shows that there was a request.
+        let lost = self.lost.get_or_insert_with(|| Lost::new(Reason::Gap.into(), 0, false));
         lost.stray.add(message);
         lost.stray.take_result(message);
         if !ready {
@@ -329,10 +404,15 @@ impl Session {
             lost.reported -= 1;
             if lost.reported == 0 && lost.exact {
                 self.lost = None;
+                self.doubt = None;
             }
         } else if answer.tells() {
             self.emit_unsolicited(answer, reasons, out);
         }
+    }
+
+    fn is_logging_in(&self) -> bool {
+        self.queue.front().is_some_and(|front| front.kind == Kind::Startup)
     }
 
     pub(super) fn is_lost(&self) -> bool {
@@ -357,18 +437,29 @@ impl Session {
                 self.emit_unsolicited(stray.cut(), reasons, out);
             }
         }
-        self.lose_all(silent, out);
+        self.lose_all(silent, true, out);
     }
 
     /// The server wants data of a COPY, in both directions if `both`.
     pub(super) fn begin_copy_in(&mut self) {
         self.copying_in = true;
         if self.copies_in_by_execute() {
-            self.queue.remove_syncs_behind_front();
+            let removed = self.queue.remove_syncs_behind_front();
+            self.turns.asked = self.turns.asked.saturating_sub(removed);
         }
     }
 
     pub(super) fn end_copy_in(&mut self) {
+        self.copying_in = false;
+    }
+
+    /// The server has all data of a COPY: then so should we.
+    pub(super) fn check_copy_in(&mut self) {
+        if self.copying_in
+            && let Some(copy) = self.copy_in()
+        {
+            copy.miss(Reason::Gap.into(), 0);
+        }
         self.copying_in = false;
     }
 
@@ -378,10 +469,18 @@ impl Session {
 
     /// The request that takes data of a COPY.
     pub(super) fn copy_in(&mut self) -> Option<&mut Draft> {
-        if !self.copying_in {
-            return None;
+        if self.copying_in {
+            return self.queue.front_mut()?.draft.as_deref_mut();
         }
-        self.queue.front_mut()?.draft.as_deref_mut()
+        // The server's invitation may not have been seen yet.
+        self.queue.back_mut().filter(|asked| asked.kind == Kind::Query)?.draft.as_deref_mut().filter(|it| it.is_copy())
+    }
+
+    /// Statements and portals may have been given new names without that being seen.
+    pub(super) fn forget_names(&mut self, reasons: Reasons) {
+        self.statements.clear();
+        self.portals.clear();
+        self.unseen.merge(reasons);
     }
 
     /// Statements that the server was told to forget by SQL.
@@ -395,6 +494,6 @@ impl Session {
 
 impl Lost {
     fn new(reasons: Reasons, reported: u64, exact: bool) -> Self {
-        Self { reasons, reported, exact, ready: None, stray: Answer::default() }
+        Self { reasons, reported, exact, early: false, ready: None, stray: Answer::default() }
     }
 }

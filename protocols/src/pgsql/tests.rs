@@ -2,9 +2,12 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::REGISTRATION;
-use crate::testing::{self, Conversation, Script, assert_split_invariant, context, run, with_holes};
+use crate::testing::{self, Conversation, assert_split_invariant, context, run, with_holes};
 use crate::{Inference, Sender, Side, Transport};
 use Side::{Client as C, Server as S};
+
+/// Name, transfers, expected records.
+type Case<T> = (&'static str, Vec<(Side, T)>, Value);
 
 /// A message with a type.
 fn message(kind: u8, body: &[&[u8]]) -> Vec<u8> {
@@ -246,7 +249,7 @@ fn simple_queries() {
 #[test]
 fn extended_queries() {
     let bound = [simple(b'1'), simple(b'2')].concat();
-    let cases: Vec<(&str, Vec<(Side, Vec<Vec<u8>>)>, Value)> = vec![
+    let cases: Vec<Case<Vec<Vec<u8>>>> = vec![
         (
             "unnamed, everything at once",
             vec![
@@ -535,7 +538,7 @@ fn an_execute_is_measured_from_parse_to_command_complete() {
 
 #[test]
 fn copies() {
-    let cases: Vec<(&str, Vec<(Side, Vec<Vec<u8>>)>, Value)> = vec![
+    let cases: Vec<Case<Vec<Vec<u8>>>> = vec![
         (
             "in",
             vec![
@@ -657,7 +660,7 @@ fn logins() {
     let refused = json!({"status": "error", "error_code": "28P01", "error_message": "no", "severity": "FATAL"});
     let answered = [complete("SELECT 0"), ready(b'I')].concat();
     let selected = json!({"status": "ok", "command_tag": "SELECT 0", "rows": 0, "transaction_status": "idle"});
-    let cases: Vec<(&str, Vec<(Side, Vec<u8>)>, Value)> = vec![
+    let cases: Vec<Case<Vec<u8>>> = vec![
         (
             "encryption refused twice, then a password",
             vec![
@@ -943,4 +946,263 @@ fn exchanges(conversation: &[(Side, Vec<u8>)]) -> Vec<crate::Exchange> {
         connection.data(crate::Layer::Socket, direction, segment, &mut exchanges);
     }
     exchanges
+}
+
+/// One request and its answer, both of which carry its number.
+#[derive(Clone, Copy, Debug)]
+enum Operation {
+    Query,
+    Failing,
+    /// Parse, Bind, Execute, Sync.
+    Extended,
+    /// Parse and Describe; then Bind, Execute.
+    Prepared,
+    /// Two units, the first of which fails.
+    Batch,
+    CopyOut,
+    CopyIn,
+}
+
+/// What a client sends, and what its server answers; each in the transfers that one of them has to wait for.
+fn conversation_of(operation: Operation, number: usize) -> Vec<(Side, Vec<u8>)> {
+    let verb = if matches!(operation, Operation::CopyIn | Operation::CopyOut) { "COPY" } else { "SELECT" };
+    let sql = format!("{verb} {number:02}");
+    let tag = complete(&sql);
+    let unit = [parse("", &sql, &[]), bind("", "", &["p"]), execute("", 0)].concat();
+    let bound = [simple(b'1'), simple(b'2')].concat();
+    let failure = error("ERROR", "22012", &sql);
+    let name = format!("s{number}");
+    match operation {
+        Operation::Query => vec![(C, query(&sql)), (S, [columns(1), row("a"), tag, ready(b'I')].concat())],
+        Operation::Failing => vec![(C, query(&sql)), (S, [failure, ready(b'I')].concat())],
+        Operation::Extended => {
+            vec![(C, [unit, sync()].concat()), (S, [bound, row("a"), tag, ready(b'I')].concat())]
+        }
+        Operation::Prepared => vec![
+            (C, [parse(&name, &sql, &[]), describe(b'S', &name), sync()].concat()),
+            (S, [simple(b'1'), types(&[]), columns(1), ready(b'I')].concat()),
+            (C, [bind("", &name, &[]), execute("", 0), sync()].concat()),
+            (S, [simple(b'2'), row("a"), tag, ready(b'I')].concat()),
+        ],
+        Operation::Batch => {
+            vec![(C, [unit.clone(), unit, sync()].concat()), (S, [bound, failure, ready(b'I')].concat())]
+        }
+        Operation::CopyOut => {
+            vec![(C, query(&sql)), (S, [copy_response(b'H'), data("x\n"), simple(b'c'), tag, ready(b'I')].concat())]
+        }
+        Operation::CopyIn => vec![
+            (C, query(&sql)),
+            (S, copy_response(b'G')),
+            (C, [data("x\n"), simple(b'c')].concat()),
+            (S, [tag, ready(b'I')].concat()),
+        ],
+    }
+}
+
+const OPERATIONS: [Operation; 7] = [
+    Operation::Query,
+    Operation::Extended,
+    Operation::Failing,
+    Operation::Batch,
+    Operation::Prepared,
+    Operation::CopyOut,
+    Operation::CopyIn,
+];
+
+/// A request after each answer.
+fn in_turn(operations: &[Operation]) -> Vec<(Side, Vec<u8>)> {
+    let mut all = vec![(C, startup()), (S, login())];
+    all.extend(operations.iter().enumerate().flat_map(|(number, &operation)| conversation_of(operation, number)));
+    all
+}
+
+/// As many requests as `ahead` are on their way before the first is answered; then one after each answer, so that
+/// the server is never without work.
+fn ahead(operations: &[Operation], ahead: usize) -> Vec<(Side, Vec<u8>)> {
+    let conversations = operations.iter().enumerate().map(|(number, &operation)| conversation_of(operation, number));
+    let (requests, answers): (Vec<_>, Vec<_>) = conversations.flatten().partition(|(side, _)| *side == C);
+    let mut all = vec![(C, startup()), (S, login())];
+    let mut requests = requests.into_iter();
+    all.extend(requests.by_ref().take(ahead));
+    for answer in answers {
+        all.push(answer);
+        all.extend(requests.next());
+    }
+    all
+}
+
+/// The text, with the number, that a record's request and its response carry.
+fn texts(record: &Value) -> (Option<String>, Option<String>) {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let response = &record["response"];
+    let of_response = text(&response["error_message"]).or_else(|| text(&response["command_tag"]));
+    (text(&record["request"]["query"]), of_response)
+}
+
+/// No record pairs a request with the answer to another, none is there twice, and those that say that they are
+/// complete are. Gives how many are complete pairs.
+fn assert_true(what: &str, records: &[Value], whole: &[Value]) -> usize {
+    let mut answers = std::collections::BTreeSet::new();
+    let mut complete = 0;
+    for record in records {
+        let (request, response) = texts(record);
+        if let (Some(request), Some(response)) = (&request, &response) {
+            let cut = record["request"]["query_truncated"] == true && response.starts_with(request);
+            assert!(cut || request == response, "{what}: {record}");
+        }
+        if let Some(response) = response {
+            assert!(answers.insert(response), "{what}: answered twice: {record}");
+        }
+        if record["reasons"] == json!([]) && !record["request"].is_null() {
+            let record = measured(record.clone());
+            assert!(whole.contains(&record), "{what}: {record} is not one of {whole:?}");
+            complete += 1;
+        }
+    }
+    complete
+}
+
+/// What comes of a conversation that is seen in whole.
+fn all_records(conversation: &[(Side, Vec<u8>)]) -> Vec<Value> {
+    run(&REGISTRATION, &script(conversation)).into_iter().map(measured).collect()
+}
+
+/// Without what depends on which other requests were seen.
+fn measured(mut record: Value) -> Value {
+    record.as_object_mut().unwrap().remove("sequence");
+    for part in ["request", "response"] {
+        if let Some(fields) = record[part].as_object_mut() {
+            fields.retain(|name, _| {
+                !["start", "end", "user", "database", "application_name", "backend_pid", "transaction_status"]
+                    .contains(&name.as_str())
+            });
+        }
+    }
+    record
+}
+
+#[test]
+fn across_holes_every_pair_is_a_true_pair() {
+    for (name, conversation) in [
+        ("in turn", in_turn(&OPERATIONS)),
+        (
+            "two ahead",
+            ahead(&[Operation::Query, Operation::Extended, Operation::Failing, Operation::Batch, Operation::Query], 2),
+        ),
+        ("three ahead", ahead(&[Operation::Query; 6], 3)),
+    ] {
+        let whole = all_records(&conversation);
+        let all = assert_true(name, &run(&REGISTRATION, &script(&conversation)), &whole);
+        assert_eq!(all, whole.len(), "{name}");
+        let mut most = 0;
+        with_holes(&REGISTRATION, &script(&conversation), &[1, 7, 40], |hole, records| {
+            if hole.starts_with("transfer 0") && name != "in turn" {
+                // Without its start it looks like a connection that was joined midstream, whose client is believed
+                // to wait its turn.
+                return;
+            }
+            most = most.max(assert_true(&format!("{name}, {hole}"), &records, &whole));
+            let requests = records.iter().filter(|record| !record["request"].is_null()).count();
+            assert!(requests <= whole.len(), "{name}, {hole}: invented requests: {records:?}");
+        });
+        assert!(most >= whole.len() - 1, "{name}: {most} of {}", whole.len());
+    }
+}
+
+#[test]
+fn pairing_goes_on_after_a_hole() {
+    let conversation = in_turn(&[Operation::Query; 8]);
+    // Not the first turn: that is where a client shows that it waits its turn.
+    for lost in 4..10 {
+        let mut run = Conversation::new(&REGISTRATION, context(Transport::Tcp, false));
+        let mut records = Vec::new();
+        for (index, (side, bytes)) in conversation.iter().enumerate() {
+            if index == lost {
+                run.lose(*side, bytes.len() as u64);
+            } else {
+                run.say(*side, bytes);
+                records.extend(run.take());
+            }
+        }
+        records.extend(run.close());
+        let complete = records.iter().filter(|record| record["reasons"] == json!([])).count();
+        // The one that was lost, and the next, by which it shows.
+        assert!(complete >= 6, "transfer {lost}: {records:#?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn model_conversations_give_one_record_a_request(
+        chosen in proptest::collection::vec(0..OPERATIONS.len(), 1..12),
+        cut in 1_usize..64,
+    ) {
+        let operations: Vec<_> = chosen.iter().map(|&index| OPERATIONS[index]).collect();
+        let conversation = in_turn(&operations);
+        let mut pieces = Conversation::new(&REGISTRATION, context(Transport::Tcp, false));
+        for (side, bytes) in &conversation {
+            bytes.chunks(cut).for_each(|piece| pieces.say_part(*side, piece, piece.len() as u64));
+        }
+        let records = pieces.close();
+        prop_assert_eq!(assert_true("model", &records, &all_records(&conversation)), records.len());
+        let expected: usize = operations.iter().map(|it| if matches!(it, Operation::Batch) { 2 } else { 1 }).sum();
+        prop_assert_eq!(records.len(), expected);
+    }
+
+    #[test]
+    fn several_holes_and_joining_late_never_make_a_false_pair(
+        chosen in proptest::collection::vec(0..OPERATIONS.len(), 1..12),
+        fates in proptest::collection::vec((0_u8..4, any::<prop::sample::Index>(), any::<prop::sample::Index>()), 32),
+        midstream in any::<bool>(),
+        together in any::<bool>(),
+    ) {
+        // A client that was joined midstream is believed to wait its turn.
+        let together = together && !midstream;
+        // Those before the first that has a second turn can be sent ahead of an answer.
+        let choice = if together { &OPERATIONS[..4] } else { &OPERATIONS[..] };
+        let operations: Vec<_> = chosen.iter().map(|&index| choice[index % choice.len()]).collect();
+        let conversation = if together { ahead(&operations, 2) } else { in_turn(&operations) };
+        let start = if midstream { 2 } else { 0 };
+        let mut happened = Vec::new();
+        let mut run = Conversation::new(&REGISTRATION, context(Transport::Tcp, midstream));
+        let mut records = Vec::new();
+        for ((side, bytes), (fate, from, to)) in conversation.iter().skip(start).zip(fates.iter().cycle()) {
+            let (from, to) = (from.index(bytes.len()), to.index(bytes.len()));
+            happened.push((side, bytes.len(), *fate, from, to));
+            match fate {
+                0 if from < to => {
+                    run.say(*side, &bytes[..from]);
+                    run.lose(*side, (to - from) as u64);
+                    run.say_part(*side, &bytes[to..], (bytes.len() - to) as u64);
+                }
+                1 if from < to => run.say_part(*side, &bytes[..from], bytes.len() as u64),
+                _ => run.say(*side, bytes),
+            }
+            records.extend(run.take());
+        }
+        records.extend(run.close());
+        let what = format!("{operations:?}, together {together}, midstream {midstream}: {happened:?}");
+        assert_true(&what, &records, &all_records(&conversation));
+    }
+
+    #[test]
+    fn any_bytes_are_survived(
+        transfers in proptest::collection::vec((any::<bool>(), proptest::collection::vec(any::<u8>(), 1..60)), 1..12),
+        kinds in "[QPBDECSHFXdcfpRZTIKGWVtvns123A]{0,20}",
+        body in proptest::collection::vec(any::<u8>(), 0..20),
+        midstream in any::<bool>(),
+    ) {
+        let mut run = Conversation::new(&REGISTRATION, context(Transport::Tcp, midstream));
+        run.say(C, &startup());
+        for (client, bytes) in &transfers {
+            run.say(if *client { C } else { S }, bytes);
+        }
+        for kind in kinds.bytes() {
+            run.say(C, &message(kind, &[&body]));
+            run.say(S, &message(kind, &[&body]));
+        }
+        run.close();
+    }
 }

@@ -3,8 +3,24 @@
 use super::value::{Kept, List, Value};
 
 /// The words of a line; each keeps at most `value` bytes. Words may stand in quotes, with escapes in double ones.
-/// `None`: quotes that do not close, which the server refuses.
-pub(super) fn words(line: &[u8], value: usize) -> Option<List> {
+/// A line with quotes that do not close, which the server refuses, has the command and all the rest as words.
+pub(super) fn words(line: &[u8], value: usize) -> List {
+    let line = line.trim_ascii();
+    quoted_words(line, value).unwrap_or_else(|| {
+        let end = line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len());
+        let (command, rest) = line.split_at(end);
+        let words = [command, rest.trim_ascii()].map(|word| kept(word.to_vec(), value));
+        List { items: words.into(), length: 2 }
+    })
+}
+
+fn kept(mut word: Vec<u8>, value: usize) -> Value {
+    let length = word.len() as u64;
+    word.truncate(value);
+    Value::Bulk(Kept { bytes: word, length })
+}
+
+fn quoted_words(line: &[u8], value: usize) -> Option<List> {
     let mut list = List::default();
     let mut bytes = line.iter().copied().peekable();
     loop {
@@ -22,9 +38,7 @@ pub(super) fn words(line: &[u8], value: usize) -> Option<List> {
                 }
             }
         }
-        let length = word.len() as u64;
-        word.truncate(value);
-        list.items.push(Value::Bulk(Kept { bytes: word, length }));
+        list.items.push(kept(word, value));
         list.length += 1;
     }
 }
@@ -65,19 +79,19 @@ mod tests {
 
     #[test]
     fn lines() {
-        let cases: &[(&[u8], Option<&[&[u8]]>)] = &[
-            (b"PING", Some(&[b"PING"])),
-            (b" set  k\tv \r", Some(&[b"set", b"k", b"v"])),
-            (b"", Some(&[])),
-            (br#"set k "a b\n\x41\"" 'c\'d'"#, Some(&[b"set", b"k", b"a b\nA\"", b"c'd"])),
-            (br#"set "" ''"#, Some(&[b"set", b"", b""])),
-            (br#"set "a"#, None),
-            (br#"set "a"b"#, None),
+        let cases: &[(&[u8], &[&[u8]])] = &[
+            (b"PING", &[b"PING"]),
+            (b" set  k\tv \r", &[b"set", b"k", b"v"]),
+            (b"\r", &[]),
+            (br#"set k "a b\n\x41\"" 'c\'d'"#, &[b"set", b"k", b"a b\nA\"", b"c'd"]),
+            (br#"set "" ''"#, &[b"set", b"", b""]),
+            (br#"set k "a "#, &[b"set", br#"k "a"#]),
+            (br#"set "a"b"#, &[b"set", br#""a"b"#]),
         ];
         for (line, expected) in cases {
             let list = words(line, 100);
-            let found = list.as_ref().map(|list| list.items.iter().filter_map(Value::text).collect::<Vec<_>>());
-            assert_eq!(found.as_deref(), *expected, "{:?}", line.escape_ascii().to_string());
+            let found: Vec<_> = list.items.iter().filter_map(Value::text).collect();
+            assert_eq!(found, *expected, "{:?}", line.escape_ascii().to_string());
         }
     }
 }

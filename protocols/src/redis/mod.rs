@@ -51,6 +51,10 @@ struct Redis {
     client: Half,
     server: Half,
     session: Session,
+    /// A request has been seen since the framing of the replies was lost.
+    asked: bool,
+    /// The server goes on although the client's last request is incomplete.
+    alone: bool,
     /// Bytes of one string that are kept.
     value: usize,
 }
@@ -103,6 +107,7 @@ impl Half {
             bytes: Some(bytes),
             start: self.first.start,
             end: Some(self.last.end),
+            last: self.last.start,
             reasons: self.reasons,
             missing_bytes: self.missing_bytes,
             same_transfer: self.same_transfer,
@@ -122,7 +127,8 @@ impl Half {
 impl Redis {
     fn new(context: &Context) -> Self {
         let value = context.limits.value;
-        Self { client: Half::new(true, value), server: Half::new(false, value), session: Session::new(context), value }
+        let (client, server) = (Half::new(true, value), Half::new(false, value));
+        Self { client, server, session: Session::new(context), asked: false, alone: false, value }
     }
 
     fn half(&mut self, side: Side) -> &mut Half {
@@ -136,20 +142,26 @@ impl Redis {
         let Some(line) = Cursor::new(input.bytes).until(b'\n') else { return Step::Need(input.bytes.len() + 1) };
         let consumed = line.len() + 1;
         let words = inline::words(line, self.value);
-        let Some(request) = words.filter(|words| !words.items.is_empty()).and_then(Request::new) else {
-            let empty = line.iter().all(u8::is_ascii_whitespace);
-            return if empty { Step::Consumed(consumed) } else { self.lose_framing(Side::Client, "inline", out) };
-        };
-        let plausible =
-            commands::is_known(request.command.as_bytes()) || commands::is_plausible(request.command.as_bytes());
-        if !plausible {
-            return self.lose_framing(Side::Client, "inline", out);
+        if words.items.is_empty() {
+            return Step::Consumed(consumed);
         }
+        let known = |request: &Request| {
+            let name = request.command.as_bytes();
+            commands::is_known(name) || commands::is_plausible(name)
+        };
+        let Some(request) = Request::new(words).filter(known) else {
+            return self.lose_framing(Side::Client, "inline", out);
+        };
         self.client.begin(input);
         self.client.last = input.span(consumed - 1);
         let arrival = self.client.finish(consumed as u64);
-        self.session.ask(request, arrival, out);
+        self.ask(request, arrival, out);
         Step::Consumed(consumed)
+    }
+
+    fn ask(&mut self, request: Request, arrival: Arrival, out: &mut Output<'_>) {
+        self.asked = true;
+        self.session.ask(request, arrival, out);
     }
 
     /// Takes a whole value.
@@ -159,7 +171,7 @@ impl Redis {
             // An empty array is not a command, and is not answered.
             (Side::Client, Value::Array(words)) => {
                 if let Some(request) = Request::new(words) {
-                    self.session.ask(request, arrival, out);
+                    self.ask(request, arrival, out);
                 }
             }
             (Side::Client, _) => {}
@@ -184,7 +196,10 @@ impl Redis {
         }
         match side {
             Side::Client => self.session.lose_requests(why.into()),
-            Side::Server => self.session.lose_replies(why.into(), out),
+            Side::Server => {
+                self.asked = false;
+                self.session.lose_replies(why.into(), out);
+            }
         }
     }
 
@@ -204,6 +219,10 @@ impl Parser for Redis {
             // A database file follows, of which nothing is printed.
             self.session.give_up_all(Reason::Truncated.into(), out);
             return Step::Stop { consumed: 0, handoff: Handoff::Opaque };
+        }
+        if side == Side::Server && !started && self.client.started && self.session.is_idle() && !self.alone {
+            // The end of the request is late, or lost, which will be known when more comes from the client.
+            return Step::Wait;
         }
         let half = self.half(side);
         half.begin(&input);
@@ -254,8 +273,7 @@ impl Parser for Redis {
             return;
         }
         half.reasons.add(why);
-        if let (_, Outcome::Done(value)) = half.reader.read(&[]) {
-            // Its end was in the gap.
+        if let Some(value) = half.reader.lost_end() {
             let size = half.reader.size();
             let arrival = Arrival { end: None, ..half.finish(size) };
             self.take(side, value, arrival, out);
@@ -266,15 +284,30 @@ impl Parser for Redis {
         if std::mem::take(&mut self.half(side).holds) {
             return Boundary::At(0);
         }
-        match infer::is_framed(bytes, side == Side::Client).filter(|_| transfer_start) {
-            Some(true) => Boundary::At(0),
-            None if transfer_start => Boundary::None { discard: 0 },
-            Some(false) | None => Boundary::None { discard: 1 },
+        if side == Side::Server && !self.asked {
+            // Whole values stand inside aggregates, too. Only behind a request is a boundary sure.
+            return Boundary::None { discard: bytes.len() };
         }
+        if !transfer_start {
+            return Boundary::None { discard: 1 };
+        }
+        match infer::is_framed(bytes, side == Side::Client) {
+            Some(false) => return Boundary::None { discard: 1 },
+            None if side == Side::Client || self.session.pipelines() => return Boundary::None { discard: 0 },
+            Some(true) | None => {}
+        }
+        if side == Side::Client {
+            self.session.find_requests();
+        }
+        Boundary::At(0)
+    }
+
+    fn stop_waiting(&mut self, _side: Side) {
+        self.alone = true;
     }
 
     fn end(&mut self, side: Side, _rest: &[u8], _at: Time, out: &mut Output<'_>) {
-        match (side, self.half(side).cut(Reason::NoResponse)) {
+        match (side, self.half(side).cut(Reason::Closed)) {
             (Side::Client, Some((Value::Array(words), arrival))) => {
                 if let Some(request) = Request::new(words) {
                     self.session.ask_in_part(request, arrival, out);

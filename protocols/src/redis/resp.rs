@@ -139,6 +139,12 @@ impl Reader {
         true
     }
 
+    /// The value, if [`Self::lose`] took the last bytes that it wanted.
+    pub(super) fn lost_end(&mut self) -> Option<Value> {
+        let string = self.passing.take_if(|passing| passing.data == 0 && passing.line_end == 0 && !passing.streamed)?;
+        self.add(string.into_value())
+    }
+
     /// What there is of a half-read value, if its type is known.
     pub(super) fn cut(&mut self) -> Option<Value> {
         let mut value = self.passing.take().map(Passing::into_value);

@@ -30,6 +30,8 @@ pub(super) struct Arrival {
     pub(super) bytes: Option<u64>,
     pub(super) start: Time,
     pub(super) end: Option<Time>,
+    /// When the last transfer that was seen of it began.
+    pub(super) last: Time,
     pub(super) reasons: Reasons,
     pub(super) missing_bytes: u64,
     /// It begins in the transfer in which the one before it ended.
@@ -219,7 +221,9 @@ impl Session {
             return Next::Continue;
         }
         self.pipelines |= self.waiting.len() > 1;
-        match self.waiting.pop() {
+        // A reply that had passed before the end of the request did cannot answer it.
+        let earlier = |front: &Pending| arrival.end.is_some_and(|end| end < front.arrival.last);
+        match if self.waiting.front().is_some_and(earlier) { None } else { self.waiting.pop() } {
             Some(pending) => self.complete(pending, value, arrival, out),
             None => {
                 let why = self.note_reply_without_request();
@@ -421,6 +425,23 @@ impl Session {
     /// Requests may have been lost. Those before them are answered first.
     pub(super) fn lose_requests(&mut self, why: Reasons) {
         self.lose_order(why);
+    }
+
+    /// Requests are found again after bytes that were lost before this was known to be Redis.
+    pub(super) fn find_requests(&mut self) {
+        if let Order::Known = self.order {
+            self.lose_order(Reason::Gap.into());
+        }
+    }
+
+    /// Whether the client has been seen to send requests before it had the replies to those before them.
+    pub(super) fn pipelines(&self) -> bool {
+        self.pipelines
+    }
+
+    /// Whether no request waits for a reply.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_empty()
     }
 
     /// Replies may have been lost.

@@ -9,6 +9,8 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use super::SinkError;
 
 /// A buffered place for lines.
@@ -33,7 +35,7 @@ impl Destination {
         let name = "standard output";
         let owned = io::stdout().as_fd().try_clone_to_owned();
         let file = owned.map_err(|source| SinkError::Open { name: name.to_owned(), source })?;
-        Ok(Self::new(name, File::from(file)))
+        Ok(Self::new(name, Patient(File::from(file))))
     }
 
     /// A file that is appended to, made if it is not there, readable by its owner alone: records tell of other
@@ -108,6 +110,27 @@ impl Destination {
             }
             _ => SinkError::Write { name, source },
         }
+    }
+}
+
+/// Writes only what can be written at once: a pipe that nobody reads must not stop the tracer, and the flag that makes
+/// writes non-blocking would be shared with whoever else holds the same terminal or pipe.
+struct Patient(File);
+
+/// What a pipe that is ready takes without blocking (PIPE_BUF, pipe(7)).
+const READY: usize = 4096;
+
+impl Write for Patient {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut ready = [PollFd::new(&self.0, PollFlags::OUT)];
+        if poll(&mut ready, Some(&Timespec::default()))? == 0 {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        self.0.write(bytes.get(..READY).unwrap_or(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 

@@ -190,7 +190,10 @@ fn form() -> impl Strategy<Value = Form> {
     prop_oneof![3 => Just(Form::Indexing), 1 => Just(Form::Literal), 1 => Just(Form::Never)]
 }
 
-fn blocks() -> impl Strategy<Value = Vec<(Option<usize>, Vec<(String, String, Form)>)>> {
+/// A size update and the fields of a block.
+type Written = (Option<usize>, Vec<(String, String, Form)>);
+
+fn blocks() -> impl Strategy<Value = Vec<Written>> {
     let field = ("[a-d]{1,2}", "[ -~]{0,40}", form());
     let resize = proptest::option::weighted(0.2, 0usize..300);
     prop::collection::vec((resize, prop::collection::vec(field, 0..6)), 1..12)

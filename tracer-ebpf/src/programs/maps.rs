@@ -1,0 +1,39 @@
+//! Maps. Sizes are set by user space when it loads the object.
+
+use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::macros::btf_map;
+use tracer_ebpf::{Counters, Session, SessionKey, Socket};
+
+use crate::datagram::Pending;
+use crate::tls::Thread;
+
+#[btf_map]
+pub static EVENTS: RingBuf<u8, { 1 << 24 }> = RingBuf::new();
+#[btf_map]
+pub static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
+/// Traced processes by thread group id.
+#[btf_map]
+pub static PROCESSES: HashMap<u32, u32, 16384> = HashMap::new();
+/// Sockets of traced processes by the address of their `struct sock`.
+#[btf_map]
+pub static SOCKETS: HashMap<u64, Socket, 65536> = HashMap::new();
+/// Sockets made by accept, of any process, that nothing has been seen on yet.
+#[btf_map]
+pub static ACCEPTED: LruHashMap<u64, u32, 16384> = LruHashMap::new();
+#[btf_map]
+pub static SESSIONS: HashMap<SessionKey, Session, 65536> = HashMap::new();
+/// Threads that have made a TLS call.
+#[btf_map]
+pub static THREADS: HashMap<u64, Thread, 16384> = HashMap::new();
+/// Datagram calls whose end has to be awaited, by thread.
+#[btf_map]
+pub static PENDING: HashMap<u64, Pending, 4096> = HashMap::new();
+/// Socket calls under way, by thread (fentry and kprobe sources).
+#[btf_map]
+pub static CALLS: HashMap<u64, crate::source::Call, 16384> = HashMap::new();
+/// `sendmmsg` calls under way, by thread (syscall source).
+#[btf_map]
+pub static MESSAGES_SENT: HashMap<u64, crate::source::MessagesSent, 4096> = HashMap::new();
+/// [0]: whether the system call exit program is attached.
+#[btf_map]
+pub static SWITCHES: Array<u32, 1> = Array::new();

@@ -1,0 +1,61 @@
+//! The one place that knows the architecture: registers of system calls and of function calls.
+
+use aya_ebpf::bindings::pt_regs;
+use aya_ebpf::helpers::{bpf_get_current_task_btf, bpf_task_pt_regs};
+
+/// A system call that the current thread is in, as it was entered.
+#[derive(Clone, Copy)]
+pub struct SystemCall {
+    pub number: u64,
+    pub arguments: [u64; 6],
+}
+
+/// System call numbers that move bytes.
+#[cfg(bpf_target_arch = "x86_64")]
+pub mod number {
+    pub const READ: u64 = 0;
+    pub const WRITE: u64 = 1;
+    pub const READV: u64 = 19;
+    pub const WRITEV: u64 = 20;
+    pub const SENDTO: u64 = 44;
+    pub const RECVFROM: u64 = 45;
+    pub const SENDMSG: u64 = 46;
+    pub const RECVMSG: u64 = 47;
+    pub const RECVMMSG: u64 = 299;
+    pub const SENDMMSG: u64 = 307;
+    pub const PREADV2: u64 = 327;
+    pub const PWRITEV2: u64 = 328;
+}
+
+/// The current thread's system call (Linux 5.15).
+#[inline(always)]
+#[cfg(bpf_target_arch = "x86_64")]
+pub fn system_call() -> SystemCall {
+    // SAFETY: both helpers always succeed in process context; the verifier knows the type that they return.
+    unsafe {
+        let regs = bpf_task_pt_regs(bpf_get_current_task_btf()) as *const pt_regs;
+        SystemCall {
+            number: (*regs).orig_rax,
+            arguments: [(*regs).rdi, (*regs).rsi, (*regs).rdx, (*regs).r10, (*regs).r8, (*regs).r9],
+        }
+    }
+}
+
+/// The stack pointer of a probed function's caller or callee.
+#[inline(always)]
+#[cfg(bpf_target_arch = "x86_64")]
+pub fn stack_pointer(regs: *const pt_regs) -> u64 {
+    // SAFETY: a probe's context is its registers.
+    unsafe { (*regs).rsp }
+}
+
+/// The result register.
+///
+/// # Safety
+/// `regs` is a probe's context.
+#[inline(always)]
+#[cfg(bpf_target_arch = "x86_64")]
+pub unsafe fn result(regs: *const pt_regs) -> u64 {
+    // SAFETY: by contract.
+    unsafe { (*regs).rax }
+}

@@ -1,0 +1,117 @@
+//! The functions under the system calls, each with a pair of programs for fentry/fexit and one for kprobe/kretprobe.
+
+use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe};
+use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext};
+
+use super::call::{enter, enter_socket, exit};
+use crate::config;
+
+/// Arguments of a function, however the source gets at them.
+trait Arguments {
+    fn at(&self, index: usize) -> u64;
+}
+
+impl Arguments for FEntryContext {
+    #[inline(always)]
+    fn at(&self, index: usize) -> u64 {
+        self.arg(index)
+    }
+}
+
+impl Arguments for ProbeContext {
+    #[inline(always)]
+    fn at(&self, index: usize) -> u64 {
+        self.arg(index).unwrap_or(0)
+    }
+}
+
+/// `(sk, msg, size)`
+#[inline(always)]
+fn send(arguments: &impl Arguments) {
+    enter(arguments.at(0), arguments.at(1), true, 0);
+}
+
+/// `(sk, msg, len, [nonblock,] flags, addr_len)`
+#[inline(always)]
+fn receive(arguments: &impl Arguments) {
+    let flags = if config::RECVMSG_HAS_NONBLOCK.load() != 0 { arguments.at(4) } else { arguments.at(3) };
+    enter(arguments.at(0), arguments.at(1), false, flags as i32);
+}
+
+/// `(sock, msg, len)`
+#[inline(always)]
+fn unix_send(arguments: &impl Arguments) {
+    enter_socket(arguments.at(0), arguments.at(1), true, 0);
+}
+
+/// `(sock, msg, size, flags)`
+#[inline(always)]
+fn unix_receive(arguments: &impl Arguments) {
+    enter_socket(arguments.at(0), arguments.at(1), false, arguments.at(3) as i32);
+}
+
+/// `(sk, page, offset, size, flags)`: sendfile and splice before Linux 6.5.
+#[inline(always)]
+fn send_page(arguments: &impl Arguments) {
+    enter(arguments.at(0), 0, true, 0);
+}
+
+/// `(sock, ppos, pipe, len, flags)`
+#[inline(always)]
+fn splice_read(arguments: &impl Arguments) {
+    enter_socket(arguments.at(0), 0, false, 0);
+}
+
+/// Where fexit finds the result: behind the parameters.
+#[inline(always)]
+fn fixed<const N: usize>(ctx: &FExitContext) -> i32 {
+    ctx.arg(N)
+}
+
+#[inline(always)]
+fn receive_result(ctx: &FExitContext) -> i32 {
+    if config::RECVMSG_HAS_NONBLOCK.load() != 0 { ctx.arg(6) } else { ctx.arg(5) }
+}
+
+macro_rules! functions {
+    ($($function:literal: $fentry:ident, $fexit:ident, $kprobe:ident, $kretprobe:ident, $enter:ident, $result:expr;)*) => {
+        $(
+            #[fentry(function = $function)]
+            pub fn $fentry(ctx: FEntryContext) -> i32 {
+                $enter(&ctx);
+                0
+            }
+
+            #[fexit(function = $function)]
+            pub fn $fexit(ctx: FExitContext) -> i32 {
+                exit($result(&ctx));
+                0
+            }
+
+            #[kprobe(function = $function)]
+            pub fn $kprobe(ctx: ProbeContext) -> u32 {
+                $enter(&ctx);
+                0
+            }
+
+            #[kretprobe(function = $function)]
+            pub fn $kretprobe(ctx: RetProbeContext) -> u32 {
+                exit(ctx.ret());
+                0
+            }
+        )*
+    };
+}
+
+functions! {
+    "tcp_sendmsg": fentry_tcp_sendmsg, fexit_tcp_sendmsg, kprobe_tcp_sendmsg, kretprobe_tcp_sendmsg, send, fixed::<3>;
+    "tcp_recvmsg": fentry_tcp_recvmsg, fexit_tcp_recvmsg, kprobe_tcp_recvmsg, kretprobe_tcp_recvmsg, receive, receive_result;
+    "udp_sendmsg": fentry_udp_sendmsg, fexit_udp_sendmsg, kprobe_udp_sendmsg, kretprobe_udp_sendmsg, send, fixed::<3>;
+    "udp_recvmsg": fentry_udp_recvmsg, fexit_udp_recvmsg, kprobe_udp_recvmsg, kretprobe_udp_recvmsg, receive, receive_result;
+    "udpv6_sendmsg": fentry_udpv6_sendmsg, fexit_udpv6_sendmsg, kprobe_udpv6_sendmsg, kretprobe_udpv6_sendmsg, send, fixed::<3>;
+    "udpv6_recvmsg": fentry_udpv6_recvmsg, fexit_udpv6_recvmsg, kprobe_udpv6_recvmsg, kretprobe_udpv6_recvmsg, receive, receive_result;
+    "unix_stream_sendmsg": fentry_unix_stream_sendmsg, fexit_unix_stream_sendmsg, kprobe_unix_stream_sendmsg, kretprobe_unix_stream_sendmsg, unix_send, fixed::<3>;
+    "unix_stream_recvmsg": fentry_unix_stream_recvmsg, fexit_unix_stream_recvmsg, kprobe_unix_stream_recvmsg, kretprobe_unix_stream_recvmsg, unix_receive, fixed::<4>;
+    "tcp_sendpage": fentry_tcp_sendpage, fexit_tcp_sendpage, kprobe_tcp_sendpage, kretprobe_tcp_sendpage, send_page, fixed::<5>;
+    "tcp_splice_read": fentry_tcp_splice_read, fexit_tcp_splice_read, kprobe_tcp_splice_read, kretprobe_tcp_splice_read, splice_read, fixed::<5>;
+}

@@ -1,0 +1,38 @@
+//! The files whose code a process has mapped.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use procfs::process::{MMPermissions, MMapPath, Process};
+
+/// A file, whatever its name: device and inode number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileId {
+    /// Major and minor number of the device.
+    pub device: (i32, i32),
+    /// Inode number.
+    pub inode: u64,
+}
+
+/// A file that a process executes code of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MappedFile {
+    /// Which file.
+    pub id: FileId,
+    /// Its path as the process sees it, for people; it may have been replaced or deleted since.
+    pub path: PathBuf,
+    /// Where it is mapped, as /proc/PID/map_files names it.
+    pub address: (u64, u64),
+}
+
+/// The files whose code a process has mapped, each once.
+pub fn mapped_files(pid: u32) -> procfs::ProcResult<Vec<MappedFile>> {
+    let maps = Process::new(pid as i32)?.maps()?;
+    let mut seen = HashSet::new();
+    let files = maps.into_iter().filter(|map| map.perms.contains(MMPermissions::EXECUTE)).filter_map(|map| {
+        let MMapPath::Path(path) = map.pathname else { return None };
+        let id = FileId { device: map.dev, inode: map.inode };
+        (map.inode != 0 && seen.insert(id)).then_some(MappedFile { id, path, address: map.address })
+    });
+    Ok(files.collect())
+}

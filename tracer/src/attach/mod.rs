@@ -1,0 +1,156 @@
+//! Probes in TLS libraries, for the traced processes only.
+//!
+//! Which libraries a process has is read from what it has mapped, through its own mount namespace, also where the file
+//! on disk has been replaced meanwhile. A process that execs gets probes in the libraries that are already known
+//! before it maps them: the kernel puts a probe into a mapping when it is made.
+
+pub mod library;
+mod maps;
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use symbols::{Arguments, Exit, Function, Register, Role};
+
+pub use library::{Library, LibraryFile};
+pub use maps::{FileId, MappedFile, mapped_files};
+
+use crate::kernel::{Kernel, KernelError, Probe};
+
+/// The probes of the traced processes.
+#[derive(Debug, Default)]
+pub struct Attacher {
+    /// Every file that was looked into; `None`: no TLS library in it.
+    files: HashMap<FileId, Option<Arc<LibraryFile>>>,
+    processes: HashMap<u32, Process>,
+}
+
+#[derive(Debug, Default)]
+struct Process {
+    probes: HashMap<FileId, Vec<Probe>>,
+}
+
+/// What a look at a process found.
+#[derive(Debug, Default)]
+pub struct Scan {
+    /// Libraries that got probes now.
+    pub attached: Vec<Arc<LibraryFile>>,
+    /// Why some could not be probed.
+    pub failures: Vec<String>,
+    /// Whether the process has mapped any file at all: one that is about to exec, or has ended, has none.
+    pub mapped: usize,
+}
+
+impl Attacher {
+    /// Looks at what a process has mapped, and puts probes into the TLS libraries that have none yet.
+    pub fn scan(&mut self, kernel: &mut Kernel, pid: u32) -> Scan {
+        let mut scan = Scan::default();
+        let files = match mapped_files(pid) {
+            Ok(files) => files,
+            // It has ended meanwhile; its exit is reported on its own.
+            Err(_) => return scan,
+        };
+        scan.mapped = files.len();
+        for file in files {
+            if self.processes.get(&pid).is_some_and(|process| process.probes.contains_key(&file.id)) {
+                continue;
+            }
+            match self.look_into(pid, &file) {
+                Ok(Some(library)) => self.attach(kernel, pid, library, &mut scan),
+                Ok(None) => {}
+                Err(error) => scan.failures.push(format!("{}: {error}", file.path.display())),
+            }
+        }
+        scan
+    }
+
+    /// Puts probes into every library known so far, for a process that may map them in a moment.
+    pub fn attach_ahead(&mut self, kernel: &mut Kernel, pid: u32) {
+        let known: Vec<_> = self.files.values().flatten().cloned().collect();
+        let mut scan = Scan::default();
+        for library in known {
+            if !self.processes.get(&pid).is_some_and(|process| process.probes.contains_key(&library.id)) {
+                self.attach(kernel, pid, library, &mut scan);
+            }
+        }
+    }
+
+    /// Takes a process's probes away.
+    pub fn forget(&mut self, kernel: &mut Kernel, pid: u32) {
+        let probes = self.processes.remove(&pid).into_iter().flat_map(|process| process.probes.into_values());
+        for probe in probes.flatten() {
+            kernel.remove_probe(probe);
+        }
+    }
+
+    /// Names of the libraries that a process has probes in.
+    pub fn libraries(&self, pid: u32) -> Vec<&'static str> {
+        let files = self.processes.get(&pid).into_iter().flat_map(|process| process.probes.keys());
+        let libraries = files.filter_map(|id| self.files.get(id)?.as_deref());
+        libraries.flat_map(|file| file.libraries.iter().map(|library| library.kind.name())).collect()
+    }
+
+    fn look_into(&mut self, pid: u32, file: &MappedFile) -> Result<Option<Arc<LibraryFile>>, library::LibraryError> {
+        if let Some(known) = self.files.get(&file.id) {
+            return Ok(known.clone());
+        }
+        let found = LibraryFile::open(pid, file)?.map(Arc::new);
+        self.files.insert(file.id, found.clone());
+        Ok(found)
+    }
+
+    fn attach(&mut self, kernel: &mut Kernel, pid: u32, file: Arc<LibraryFile>, scan: &mut Scan) {
+        let Some(nonzero) = NonZeroU32::new(pid) else { return };
+        let probes = self.processes.entry(pid).or_default().probes.entry(file.id).or_default();
+        for library in &file.libraries {
+            for function in library::chosen(library) {
+                if let Err(error) = probe_function(kernel, &file, function, library, nonzero, probes) {
+                    scan.failures.push(format!("{} in {}: {error}", function.name, file.path.display()));
+                }
+            }
+        }
+        scan.attached.push(file);
+    }
+}
+
+/// Puts the probes of one function. The exit comes first: an entry whose exit is never seen would leave its thread
+/// inside a TLS call.
+fn probe_function(
+    kernel: &mut Kernel,
+    file: &LibraryFile,
+    function: &Function,
+    library: &Library,
+    pid: NonZeroU32,
+    probes: &mut Vec<Probe>,
+) -> Result<(), KernelError> {
+    let cookie = library::number(library.kind);
+    let Some(enter) = enter_program(function.role, function.arguments) else { return Ok(()) };
+    let exit = match &function.exit {
+        Exit::Result(_) => "tls_result",
+        Exit::Return(_) => "tls_return",
+        Exit::Through(_) | Exit::Unneeded => "",
+    };
+    let moves = matches!(function.role, Role::Read | Role::Write);
+    let exits = function.exit.sites().iter().filter(|_| moves).map(|site| (exit, site));
+    for (program, site) in exits.chain(function.enter.iter().map(|site| (enter, site))) {
+        probes.push(kernel.probe(program, &file.probe_path(), site.offset.0, pid, cookie)?);
+    }
+    Ok(())
+}
+
+/// The program for the entry of a function; `None`: it needs none.
+fn enter_program(role: Role, arguments: Arguments) -> Option<&'static str> {
+    Some(match (role, arguments) {
+        (Role::Read, Arguments::Plain) => "tls_read",
+        (Role::Write, Arguments::Plain) => "tls_write",
+        (Role::Read, Arguments::WithLength(Register::Rcx)) => "tls_read_rcx",
+        (Role::Read, Arguments::WithLength(Register::R8)) => "tls_read_r8",
+        (Role::Read, Arguments::WithLength(Register::R9)) => "tls_read_r9",
+        (Role::Write, Arguments::WithLength(Register::Rcx)) => "tls_write_rcx",
+        (Role::Write, Arguments::WithLength(Register::R8)) => "tls_write_r8",
+        (Role::Write, Arguments::WithLength(Register::R9)) => "tls_write_r9",
+        (Role::Free | Role::Clear, _) => "tls_free",
+        _ => return None,
+    })
+}

@@ -1,0 +1,189 @@
+//! One socket, or one TLS session.
+
+use protocols::{Connection, Context, Counters, Direction, Exchange, Layer, Limits, Segment, Span, Time, Transport};
+use tracer_ebpf::{Data, Open, flag, origin};
+
+use super::address;
+use super::table::{Candidates, Libraries};
+use crate::attach::library;
+use crate::record::{ConnectionInfo, Endpoint, Role, Tls, TupleSource};
+
+const AF_UNIX: u16 = 1;
+
+/// One socket, or one TLS session that no socket is known for.
+#[derive(Debug)]
+pub struct Stream {
+    /// What records say of it.
+    pub info: ConnectionInfo,
+    /// The process that uses it.
+    pub pid: u32,
+    /// Address of the kernel's `struct sock`; 0: not known.
+    pub socket: u64,
+    /// When it was over, while its last events are awaited.
+    pub closed: Option<Time>,
+    /// Whether the kernel side has been told that its bytes are of no interest.
+    pub dismissed: bool,
+    connection: Connection,
+    /// Where the next byte of the socket stands in each direction: TCP positions come modulo 2^32.
+    next: [u64; 2],
+}
+
+impl Stream {
+    /// A connection of which bytes came before (or without) its addresses.
+    pub fn unknown(id: String, pid: u32, candidates: &Candidates, limits: Limits) -> Self {
+        let info = ConnectionInfo {
+            id,
+            transport: Transport::Tcp,
+            role: Role::Unknown,
+            local: None,
+            remote: None,
+            tls: None,
+            tuple_source: TupleSource::None,
+        };
+        let context = Context { transport: Transport::Tcp, midstream: true, limits };
+        Self {
+            info,
+            pid,
+            socket: 0,
+            closed: None,
+            dismissed: false,
+            connection: Connection::new(candidates.clone(), context, None),
+            next: [0; 2],
+        }
+    }
+
+    /// A connection whose addresses are known.
+    pub fn open(id: String, pid: u32, open: &Open, candidates: &Candidates, limits: Limits) -> Self {
+        let mut stream = Self::unknown(id, pid, candidates, limits);
+        stream.identify(open);
+        let client = client_direction(&stream.info, open.origin);
+        let midstream = open.origin == origin::UNKNOWN;
+        let context = Context { transport: stream.info.transport, midstream, limits };
+        stream.connection = Connection::new(candidates.clone(), context, client);
+        stream.info.role = role(client);
+        stream
+    }
+
+    /// Learns the addresses.
+    pub fn identify(&mut self, open: &Open) {
+        self.socket = open.socket;
+        let unix = open.tuple.family == AF_UNIX;
+        self.info.transport = if unix { Transport::Unix } else { Transport::Tcp };
+        let ends = if unix { Some(address::unix_endpoints(open)) } else { address::endpoints(&open.tuple) };
+        if let Some((local, remote)) = ends {
+            self.info.local = Some(local);
+            self.info.remote = Some(remote);
+            self.info.tuple_source = if self.info.tls.is_some() { TupleSource::Nested } else { TupleSource::Socket };
+        }
+    }
+
+    /// Takes bytes, or the end of a direction.
+    pub fn data(&mut self, data: &Data, payload: &[u8], libraries: Libraries<'_>, out: &mut Vec<Exchange>) {
+        let flags = data.header.flags;
+        let direction = if flags & flag::WRITE != 0 { Direction::Write } else { Direction::Read };
+        let tls = flags & flag::TLS != 0;
+        if tls && self.info.tls.is_none() {
+            self.begin_tls(data.header.program, libraries);
+        }
+        let end = Time(data.header.time);
+        if flags & flag::END != 0 {
+            self.connection.end(direction, end, out);
+        } else {
+            // A call that reads may have waited long before the bytes came; one that writes has them from the start.
+            let elapsed = if direction == Direction::Write { data.elapsed } else { 0 };
+            let span = Span { start: Time(end.0.saturating_sub(u64::from(elapsed))), end };
+            let position = if tls { data.position } else { self.unwrap(direction, data) };
+            let segment = Segment { position, bytes: payload, length: u64::from(data.length), span };
+            let layer = if tls { Layer::Tls } else { Layer::Socket };
+            self.connection.data(layer, direction, segment, out);
+        }
+        self.learn_role();
+    }
+
+    /// Gives up on bytes that did not come.
+    pub fn flush(&mut self, out: &mut Vec<Exchange>) {
+        self.connection.flush(out);
+        self.learn_role();
+    }
+
+    /// The connection is over.
+    pub fn close(&mut self, at: Time, out: &mut Vec<Exchange>) {
+        self.connection.close(at, out);
+    }
+
+    /// Whether bytes are awaited that others wait for.
+    pub fn is_waiting(&self) -> bool {
+        self.connection.is_waiting()
+    }
+
+    /// Whether nothing more can come of it.
+    pub fn is_done(&self) -> bool {
+        self.connection.is_done()
+    }
+
+    /// Bytes held for it.
+    pub fn buffered(&self) -> usize {
+        self.connection.buffered()
+    }
+
+    /// What happened on it.
+    pub fn counters(&self) -> Counters {
+        self.connection.counters()
+    }
+
+    fn begin_tls(&mut self, number: u8, libraries: Libraries<'_>) {
+        // Without cookies (before Linux 5.15) the library is known only if the process has just one.
+        let only = || if let [only] = libraries(self.pid)[..] { Some(only) } else { None };
+        let library = library::name(number).or_else(only).unwrap_or("unknown");
+        self.info.tls = Some(Tls { library });
+        if self.info.tuple_source == TupleSource::Socket {
+            self.info.tuple_source = TupleSource::Nested;
+        }
+    }
+
+    /// Content tells who asks where the socket does not.
+    fn learn_role(&mut self) {
+        if self.info.role == Role::Unknown {
+            self.info.role = role(self.connection.client());
+        }
+    }
+
+    /// The place of a socket's bytes in 64 bits: near where the next byte of that direction is expected.
+    fn unwrap(&mut self, direction: Direction, data: &Data) -> u64 {
+        if self.info.transport == Transport::Unix {
+            return data.position;
+        }
+        let next = &mut self.next[direction as usize];
+        let ahead = (data.position as u32).wrapping_sub(*next as u32) as i32;
+        let position = next.wrapping_add_signed(i64::from(ahead));
+        *next = (*next).max(position + u64::from(data.length));
+        position
+    }
+}
+
+fn role(client: Option<Direction>) -> Role {
+    match client {
+        Some(Direction::Read) => Role::Server,
+        Some(Direction::Write) => Role::Client,
+        None => Role::Unknown,
+    }
+}
+
+/// The direction that carries the client's bytes, from how the socket was made. A unix socket that was accepted has
+/// its listener's path; one that was connected has none of its own.
+fn client_direction(info: &ConnectionInfo, origin: u8) -> Option<Direction> {
+    match origin {
+        origin::CONNECT => Some(Direction::Write),
+        origin::ACCEPT => Some(Direction::Read),
+        _ => match (&info.local, &info.remote) {
+            (Some(Endpoint::Unix(local)), Some(Endpoint::Unix(remote))) => {
+                match (local.as_bytes().is_empty(), remote.as_bytes().is_empty()) {
+                    (false, true) => Some(Direction::Read),
+                    (true, false) => Some(Direction::Write),
+                    _ => None,
+                }
+            }
+            _ => None,
+        },
+    }
+}

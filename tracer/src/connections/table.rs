@@ -1,0 +1,326 @@
+//! Every connection and flow that is being followed.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use protocols::{Counters, Exchange, Limits, Registration, Time};
+use tracer_ebpf::{Close, Data, Datagram, Open, Tuple, flag, socket_flag};
+
+use super::flow::Flow;
+use super::stream::Stream;
+use crate::kernel::Kernel;
+use crate::ledger;
+use crate::record::ConnectionInfo;
+
+/// The protocols to look for.
+pub type Candidates = Arc<[&'static Registration]>;
+
+/// How long after its end a connection's last events are awaited: data that was read after a reset, or that another
+/// CPU was about to report.
+const GRACE_NS: u64 = 100_000_000;
+
+/// How long bytes that overtook others wait for them. The ring keeps order but for calls that overlap, so what has
+/// not come by then was lost.
+const PATIENCE_NS: u64 = 50_000_000;
+
+/// How long a silent datagram flow is remembered.
+const FLOW_IDLE_NS: u64 = 60_000_000_000;
+
+/// What the table needs to know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The protocols to look for.
+    pub candidates: Candidates,
+    /// Bounds of each connection.
+    pub limits: Limits,
+    /// Connections and flows followed at once.
+    pub max_connections: usize,
+    /// Bytes held for all connections together.
+    pub max_buffered: usize,
+}
+
+/// What the table counted, for the ledger.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tallies {
+    /// Opened, closed, evicted.
+    pub connections: ledger::Connections,
+    /// Captured bytes that came in.
+    pub delivered: u64,
+    /// Bytes that came in as lengths only, because the capture limit cut them off.
+    pub truncated: u64,
+    /// Captured bytes that nothing was made of.
+    pub unrecognised: u64,
+    /// Times that a message boundary had to be looked for.
+    pub resyncs: u64,
+    /// Times that bytes broke a rule of their protocol.
+    pub violations: u64,
+}
+
+/// Every connection and flow that is being followed.
+#[derive(Debug)]
+pub struct Table {
+    settings: Settings,
+    streams: HashMap<u64, Stream>,
+    flows: HashMap<(u32, Tuple), Flow>,
+    /// Streams in the order in which they were opened, for eviction.
+    order: VecDeque<u64>,
+    waiting: VecDeque<(Time, u64)>,
+    closing: VecDeque<(Time, u64)>,
+    /// Makes printed ids unique across runs: this run's start.
+    run: u64,
+    opened: u64,
+    buffered: usize,
+    tallies: Tallies,
+    exchanges: Vec<Exchange>,
+}
+
+/// Where finished exchanges go: with the process and the connection that they belong to.
+pub type Report<'a> = &'a mut dyn FnMut(u32, u64, &ConnectionInfo, Exchange);
+
+/// The TLS libraries of a process.
+pub type Libraries<'a> = &'a dyn Fn(u32) -> Vec<&'static str>;
+
+impl Table {
+    /// An empty table. `run`: what distinguishes this run's ids from another's.
+    pub fn new(settings: Settings, run: u64) -> Self {
+        Self {
+            settings,
+            streams: HashMap::new(),
+            flows: HashMap::new(),
+            order: VecDeque::new(),
+            waiting: VecDeque::new(),
+            closing: VecDeque::new(),
+            run,
+            opened: 0,
+            buffered: 0,
+            tallies: Tallies::default(),
+            exchanges: Vec::new(),
+        }
+    }
+
+    /// What was counted so far.
+    pub fn tallies(&self) -> Tallies {
+        let mut tallies = self.tallies;
+        for stream in self.streams.values() {
+            add(&mut tallies, stream.counters());
+        }
+        tallies.unrecognised += self.flows.values().map(Flow::unrecognised).sum::<u64>();
+        tallies.connections.opened = self.opened;
+        tallies.connections.open = (self.streams.len() + self.flows.len()) as u64;
+        tallies
+    }
+
+    /// A connection is seen for the first time.
+    pub fn open(&mut self, open: &Open, report: Report<'_>) {
+        let key = open.header.connection;
+        if let Some(stream) = self.streams.get_mut(&key) {
+            // Its addresses had found no room in the ring before its first bytes did.
+            stream.identify(open);
+            return;
+        }
+        let pid = (open.header.pid_tgid >> 32) as u32;
+        let id = self.next_id(pid);
+        let stream = Stream::open(id, pid, open, &self.settings.candidates, self.settings.limits);
+        self.insert(key, stream, Time(open.header.time), report);
+    }
+
+    /// Bytes of a stream, or the end of a direction.
+    pub fn data(
+        &mut self,
+        data: &Data,
+        payload: &[u8],
+        libraries: Libraries<'_>,
+        kernel: &mut Kernel,
+        report: Report<'_>,
+    ) {
+        let key = data.header.connection;
+        let now = Time(data.header.time);
+        self.count(data.header.flags, data.length, payload);
+        if !self.streams.contains_key(&key) {
+            let pid = (data.header.pid_tgid >> 32) as u32;
+            let id = self.next_id(pid);
+            let stream = Stream::unknown(id, pid, &self.settings.candidates, self.settings.limits);
+            self.insert(key, stream, now, report);
+        }
+        let Some(stream) = self.streams.get_mut(&key) else { return };
+        let before = stream.buffered();
+        let waited = stream.is_waiting();
+        stream.data(data, payload, libraries, &mut self.exchanges);
+        if stream.is_done() && !stream.dismissed && stream.info.tls.is_none() && stream.socket != 0 {
+            stream.dismissed = true;
+            kernel.mark_socket(stream.socket, key, socket_flag::SKIP);
+        }
+        if stream.is_waiting() && !waited {
+            self.waiting.push_back((now, key));
+        }
+        self.buffered = (self.buffered + stream.buffered()).saturating_sub(before);
+        for exchange in self.exchanges.drain(..) {
+            report(stream.pid, data.header.pid_tgid, &stream.info, exchange);
+        }
+        if self.buffered > self.settings.max_buffered {
+            self.evict(key, now, report);
+        }
+    }
+
+    /// One datagram.
+    pub fn datagram(&mut self, datagram: &Datagram, payload: &[u8], report: Report<'_>) {
+        let pid = (datagram.header.pid_tgid >> 32) as u32;
+        let key = (pid, datagram.tuple);
+        let now = Time(datagram.header.time);
+        self.count(datagram.header.flags, datagram.length, payload);
+        if !self.flows.contains_key(&key) {
+            if self.flows.len() >= self.settings.max_connections {
+                self.expire_flows(now, 0, report);
+                self.tallies.connections.evicted += self.flows.len() as u64;
+                self.flows.clear();
+            }
+            let id = self.next_id(pid);
+            self.opened += 1;
+            let flow = Flow::new(id, datagram, &self.settings.candidates, self.settings.limits);
+            self.flows.insert(key, flow);
+        }
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        flow.datagram(datagram, payload, &mut self.exchanges);
+        for exchange in self.exchanges.drain(..) {
+            report(pid, datagram.header.pid_tgid, &flow.info, exchange);
+        }
+    }
+
+    /// A connection is over.
+    pub fn close(&mut self, close: &Close) {
+        let key = close.header.connection;
+        let Some(stream) = self.streams.get_mut(&key) else { return };
+        if stream.closed.is_none() {
+            let now = Time(close.header.time);
+            stream.closed = Some(now);
+            self.closing.push_back((now, key));
+        }
+    }
+
+    /// A process has ended: its connections cannot go on.
+    pub fn process_ended(&mut self, pid: u32, now: Time) {
+        for (&key, stream) in self.streams.iter_mut().filter(|(_, stream)| stream.pid == pid && stream.closed.is_none())
+        {
+            stream.closed = Some(now);
+            self.closing.push_back((now, key));
+        }
+    }
+
+    /// Time goes by.
+    pub fn tick(&mut self, now: Time, kernel: &mut Kernel, report: Report<'_>) {
+        while let Some((since, key)) = self.waiting.front().copied() {
+            if since.0 + PATIENCE_NS > now.0 {
+                break;
+            }
+            self.waiting.pop_front();
+            self.flush(key, report);
+        }
+        while let Some((since, key)) = self.closing.front().copied() {
+            if since.0 + GRACE_NS > now.0 {
+                break;
+            }
+            self.closing.pop_front();
+            if let Some(stream) = self.streams.get(&key).filter(|stream| stream.socket != 0) {
+                kernel.forget_socket(stream.socket, key);
+            }
+            self.remove(key, since, report);
+        }
+        self.expire_flows(now, FLOW_IDLE_NS, report);
+    }
+
+    /// The end: everything that is still open is reported as it stands.
+    pub fn finish(&mut self, now: Time, report: Report<'_>) {
+        let keys: Vec<_> = self.streams.keys().copied().collect();
+        for key in keys {
+            self.flush(key, report);
+            let closed = self.streams.get(&key).and_then(|stream| stream.closed);
+            self.remove(key, closed.unwrap_or(now), report);
+        }
+        for ((pid, _), mut flow) in std::mem::take(&mut self.flows) {
+            flow.close(now, &mut self.exchanges);
+            self.tallies.unrecognised += flow.unrecognised();
+            self.tallies.connections.closed += 1;
+            for exchange in self.exchanges.drain(..) {
+                report(pid, 0, &flow.info, exchange);
+            }
+        }
+    }
+
+    fn next_id(&mut self, pid: u32) -> String {
+        format!("{pid}-{:x}-{}", self.run, self.opened)
+    }
+
+    fn count(&mut self, flags: u16, length: u32, payload: &[u8]) {
+        self.tallies.delivered += payload.len() as u64;
+        if flags & (flag::UNSEEN | flag::FAULT) == 0 {
+            self.tallies.truncated += u64::from(length) - payload.len() as u64;
+        }
+    }
+
+    fn insert(&mut self, key: u64, stream: Stream, now: Time, report: Report<'_>) {
+        while self.streams.len() >= self.settings.max_connections {
+            let Some(oldest) = self.order.pop_front() else { break };
+            self.evict(oldest, now, report);
+        }
+        self.opened += 1;
+        self.order.push_back(key);
+        self.streams.insert(key, stream);
+        if self.order.len() > 2 * self.streams.len() + 1024 {
+            let streams = &self.streams;
+            self.order.retain(|key| streams.contains_key(key));
+        }
+    }
+
+    fn evict(&mut self, key: u64, now: Time, report: Report<'_>) {
+        if self.remove(key, now, report) {
+            self.tallies.connections.closed -= 1;
+            self.tallies.connections.evicted += 1;
+        }
+    }
+
+    fn flush(&mut self, key: u64, report: Report<'_>) {
+        let Some(stream) = self.streams.get_mut(&key) else { return };
+        let before = stream.buffered();
+        stream.flush(&mut self.exchanges);
+        self.buffered = (self.buffered + stream.buffered()).saturating_sub(before);
+        for exchange in self.exchanges.drain(..) {
+            report(stream.pid, 0, &stream.info, exchange);
+        }
+    }
+
+    fn remove(&mut self, key: u64, at: Time, report: Report<'_>) -> bool {
+        let Some(mut stream) = self.streams.remove(&key) else { return false };
+        self.buffered = self.buffered.saturating_sub(stream.buffered());
+        stream.close(at, &mut self.exchanges);
+        add(&mut self.tallies, stream.counters());
+        self.tallies.connections.closed += 1;
+        for exchange in self.exchanges.drain(..) {
+            report(stream.pid, 0, &stream.info, exchange);
+        }
+        true
+    }
+
+    fn expire_flows(&mut self, now: Time, idle: u64, report: Report<'_>) {
+        let (exchanges, tallies) = (&mut self.exchanges, &mut self.tallies);
+        self.flows.retain(|(pid, _), flow| {
+            flow.tick(now, exchanges);
+            let over = flow.last.0 + idle < now.0;
+            if over {
+                flow.close(now, exchanges);
+                tallies.unrecognised += flow.unrecognised();
+                tallies.connections.closed += 1;
+            }
+            for exchange in exchanges.drain(..) {
+                report(*pid, 0, &flow.info, exchange);
+            }
+            !over
+        });
+    }
+}
+
+fn add(tallies: &mut Tallies, counters: Counters) {
+    tallies.unrecognised += counters.unrecognised;
+    tallies.resyncs += counters.resyncs;
+    tallies.violations += counters.violations;
+}

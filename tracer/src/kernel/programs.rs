@@ -1,0 +1,423 @@
+//! Loading the kernel programs and attaching those that are not bound to a process.
+
+use std::num::NonZeroU32;
+use std::path::Path;
+
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope};
+use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, RawTracePoint, UProbe};
+use aya::{Ebpf, EbpfLoader};
+use tracer_ebpf::{Counters, Socket, socket_flag};
+
+use super::btf::{Btf, BtfError};
+use super::layout;
+use crate::sys;
+
+/// The object that the build made.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TRACER_PROGRAMS"));
+
+/// Where transfers on sockets are seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Hook {
+    /// The first of fentry, kprobe and syscall that this kernel allows.
+    Auto,
+    /// Trampolines on the protocols' send and receive functions.
+    Fentry,
+    /// Kprobes on the same functions.
+    Kprobe,
+    /// The tracepoints of socket calls, for kernels that forbid the other two (Linux 6.3 or later).
+    Syscall,
+}
+
+impl Hook {
+    /// As given on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Fentry => "fentry",
+            Self::Kprobe => "kprobe",
+            Self::Syscall => "syscall",
+        }
+    }
+}
+
+/// How to load the programs.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Where transfers on sockets are to be seen.
+    pub hook: Hook,
+    /// Size of the ring in bytes: a power of two, a multiple of the page size.
+    pub ring_size: u32,
+    /// Payload bytes taken of one transfer.
+    pub max_capture: u32,
+    /// Sockets, and TLS sessions, that are remembered at once.
+    pub max_connections: u32,
+}
+
+/// Why the kernel side cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// Type information is missing.
+    #[error("cannot attach: {0}")]
+    Btf(#[from] BtfError),
+    /// Type information cannot be loaded.
+    #[error("cannot attach: the kernel's BTF cannot be read: {0}")]
+    AyaBtf(#[from] aya::BtfError),
+    /// The object cannot be loaded.
+    #[error("cannot load the kernel programs: {}{hint}", chain(source))]
+    Load {
+        /// What failed.
+        source: aya::EbpfError,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// A program cannot be loaded or attached.
+    #[error("cannot attach the kernel program `{program}`: {}{hint}", chain(source))]
+    Program {
+        /// Its name.
+        program: String,
+        /// What failed.
+        source: aya::programs::ProgramError,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// No source of socket transfers works on this kernel.
+    #[error("cannot attach: no source of socket transfers works on this kernel ({0})")]
+    NoHook(String),
+    /// The object lacks something that this binary expects.
+    #[error("the kernel object has no `{0}`: the binary was built wrongly")]
+    Incomplete(&'static str),
+    /// A map cannot be used.
+    #[error("cannot use the kernel map `{map}`: {source}")]
+    Map {
+        /// Its name.
+        map: &'static str,
+        /// What failed.
+        source: aya::maps::MapError,
+    },
+}
+
+/// An error with all its causes on one line. Of the verifier's log, which is for developers and may have thousands of
+/// lines, only the end is kept: it says what was refused.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    let text = causes.fold(error.to_string(), |text, cause| {
+        let cause = cause.to_string();
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+    });
+    let Some((before, log)) = text.split_once("Verifier output: ") else { return text };
+    let mut end: Vec<&str> = log.lines().rev().filter(|line| !line.trim().is_empty()).take(4).collect();
+    end.reverse();
+    format!("{before}the verifier says: {}", end.join("; "))
+}
+
+fn hint(error: &(dyn std::error::Error + 'static)) -> &'static str {
+    let text = chain(error);
+    if text.contains("os error 1)") {
+        "; needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE (see `tracer doctor`)"
+    } else if text.contains("Cannot allocate memory") || text.contains("os error 12)") {
+        "; not enough memory: choose a smaller --ring-size or --max-connections"
+    } else {
+        ""
+    }
+}
+
+/// The loaded programs and their maps. Dropping it detaches everything.
+pub struct Kernel {
+    ebpf: Ebpf,
+    hook: Hook,
+    processes: HashMap<MapData, u32, u32>,
+    sockets: HashMap<MapData, u64, [u8; size_of::<Socket>()]>,
+    switches: Array<MapData, u32>,
+    counters: PerCpuArray<MapData, [u64; COUNTER_WORDS]>,
+    awaits_addresses: bool,
+}
+
+const COUNTER_WORDS: usize = size_of::<Counters>() / 8;
+
+/// A probe in a process: which program's list holds it.
+#[derive(Debug)]
+pub struct Probe {
+    program: &'static str,
+    link: UProbeLinkId,
+}
+
+/// Names of the programs of `sock_send_length` and `sock_recv_length`, which are also those of the tracepoints.
+const SYSCALL_SOURCE: [&str; 2] = ["sock_send_length", "sock_recv_length"];
+const LIFECYCLE: [&str; 4] = ["inet_sock_set_state", "sched_process_fork", "sched_process_exec", "sched_process_exit"];
+
+impl Kernel {
+    /// Loads everything and attaches what is not bound to a process. Gives the ring apart: one reader owns it.
+    pub fn load(options: Options) -> Result<(Self, RingBuf<MapData>), KernelError> {
+        let types = Btf::running()?;
+        let btf = aya::Btf::from_sys_fs()?;
+        let globals = layout::globals(&types)?;
+        let mut loader = EbpfLoader::new();
+        for (name, value) in &globals {
+            loader.override_global(name, value, false);
+        }
+        let cookies = u32::from(aya::features().bpf_cookie());
+        let wake_at = options.ring_size / 8;
+        loader
+            .btf(Some(&btf))
+            .override_global("MAX_CAPTURE", &options.max_capture, true)
+            .override_global("WAKE_AT", &wake_at, true)
+            .override_global("HAS_COOKIE", &cookies, false)
+            .map_max_entries("EVENTS", options.ring_size)
+            .map_max_entries("SOCKETS", options.max_connections)
+            .map_max_entries("SESSIONS", options.max_connections);
+        let ebpf = loader.load(OBJECT).map_err(|source| KernelError::Load { hint: hint(&source), source })?;
+        Self::attach(ebpf, options.hook, &types, &btf)
+    }
+
+    fn attach(
+        mut ebpf: Ebpf,
+        hook: Hook,
+        types: &Btf,
+        btf: &aya::Btf,
+    ) -> Result<(Self, RingBuf<MapData>), KernelError> {
+        for tracepoint in LIFECYCLE {
+            tracepoint_program(&mut ebpf, tracepoint, btf)?;
+        }
+        let hook = attach_hook(&mut ebpf, hook, types, btf)?;
+        let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?).map_err(map_error("EVENTS"))?;
+        let kernel = Self {
+            processes: HashMap::try_from(take(&mut ebpf, "PROCESSES")?).map_err(map_error("PROCESSES"))?,
+            sockets: HashMap::try_from(take(&mut ebpf, "SOCKETS")?).map_err(map_error("SOCKETS"))?,
+            switches: Array::try_from(take(&mut ebpf, "SWITCHES")?).map_err(map_error("SWITCHES"))?,
+            counters: PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?).map_err(map_error("COUNTERS"))?,
+            ebpf,
+            hook,
+            awaits_addresses: false,
+        };
+        Ok((kernel, ring))
+    }
+
+    /// The source of socket transfers that is in use.
+    pub fn hook(&self) -> Hook {
+        self.hook
+    }
+
+    /// Begins to trace a process; its sockets are seen from now on.
+    pub fn add_process(&mut self, pid: u32) -> Result<(), KernelError> {
+        self.processes.insert(pid, 0, 0).map_err(map_error("PROCESSES"))
+    }
+
+    /// Ends tracing a process.
+    pub fn remove_process(&mut self, pid: u32) {
+        // It may be gone already: an exit is seen more than once.
+        let _ = self.processes.remove(&pid);
+    }
+
+    /// Marks a socket whose bytes are of no interest, or whose protocol is known. Forgotten sockets are ignored.
+    pub fn mark_socket(&mut self, address: u64, id: u64, flags: u32) {
+        let Ok(bytes) = self.sockets.get(&address, 0) else { return };
+        let mut socket = sys::socket_from_bytes(bytes);
+        if socket.id == id && socket.flags & flags != flags {
+            socket.flags |= flags | socket_flag::ANNOUNCED;
+            // BPF_EXIST: it may have been closed meanwhile.
+            let _ = self.sockets.insert(address, sys::socket_to_bytes(socket), 2);
+        }
+    }
+
+    /// Forgets a socket that is over.
+    pub fn forget_socket(&mut self, address: u64, id: u64) {
+        if self.sockets.get(&address, 0).is_ok_and(|bytes| sys::socket_from_bytes(bytes).id == id) {
+            let _ = self.sockets.remove(&address);
+        }
+    }
+
+    /// Makes received datagrams wait for their sender's address. Costs every system call on the machine a little, so
+    /// it is done only for processes that need it, and only with the source that does not see addresses otherwise.
+    pub fn await_addresses(&mut self) -> Result<(), KernelError> {
+        if self.awaits_addresses || self.hook != Hook::Syscall {
+            return Ok(());
+        }
+        let program: &mut RawTracePoint = program(&mut self.ebpf, "sys_exit")?;
+        program.load().map_err(program_error("sys_exit"))?;
+        program.attach("sys_exit").map_err(program_error("sys_exit"))?;
+        self.switches.set(0, 1, 0).map_err(map_error("SWITCHES"))?;
+        self.awaits_addresses = true;
+        Ok(())
+    }
+
+    /// The kernel side's counters, all CPUs together.
+    pub fn counters(&self) -> Result<Counters, KernelError> {
+        let per_cpu = self.counters.get(&0, 0).map_err(map_error("COUNTERS"))?;
+        let mut total = [0_u64; COUNTER_WORDS];
+        for words in per_cpu.iter() {
+            for (sum, word) in total.iter_mut().zip(words) {
+                *sum = sum.wrapping_add(*word);
+            }
+        }
+        Ok(sys::counters_from_words(total))
+    }
+
+    /// Puts a probe at an offset of a file, for one process only.
+    pub fn probe(
+        &mut self,
+        name: &'static str,
+        file: &Path,
+        offset: u64,
+        pid: NonZeroU32,
+        cookie: u64,
+    ) -> Result<Probe, KernelError> {
+        let cookie = aya::features().bpf_cookie().then_some(cookie);
+        let program: &mut UProbe = program(&mut self.ebpf, name)?;
+        if program.fd().is_err() {
+            program.load().map_err(program_error(name))?;
+        }
+        let point = UProbeAttachPoint { location: UProbeAttachLocation::AbsoluteOffset(offset), cookie };
+        let link = program.attach(point, file, UProbeScope::OneProcess(pid)).map_err(program_error(name))?;
+        Ok(Probe { program: name, link })
+    }
+
+    /// Takes a probe away.
+    pub fn remove_probe(&mut self, probe: Probe) {
+        if let Ok(program) = program::<UProbe>(&mut self.ebpf, probe.program) {
+            let _ = program.detach(probe.link);
+        }
+    }
+}
+
+fn map_error(map: &'static str) -> impl Fn(aya::maps::MapError) -> KernelError {
+    move |source| KernelError::Map { map, source }
+}
+
+fn program_error(name: &str) -> impl Fn(aya::programs::ProgramError) -> KernelError {
+    let name = name.to_owned();
+    move |source| KernelError::Program { program: name.clone(), hint: hint(&source), source }
+}
+
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, KernelError> {
+    ebpf.take_map(name).ok_or(KernelError::Incomplete(name))
+}
+
+fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, KernelError>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program>,
+{
+    let program = ebpf.program_mut(name).ok_or(KernelError::Incomplete(name))?;
+    program.try_into().map_err(|_| KernelError::Incomplete(name))
+}
+
+fn tracepoint_program(ebpf: &mut Ebpf, name: &'static str, btf: &aya::Btf) -> Result<(), KernelError> {
+    let program: &mut BtfTracePoint = program(ebpf, name)?;
+    program.load(name, btf).map_err(program_error(name))?;
+    program.attach().map_err(program_error(name))?;
+    Ok(())
+}
+
+fn attach_hook(ebpf: &mut Ebpf, hook: Hook, types: &Btf, btf: &aya::Btf) -> Result<Hook, KernelError> {
+    if hook != Hook::Auto {
+        attach_source(ebpf, hook, types, btf)?;
+        return Ok(hook);
+    }
+    let mut failures = Vec::new();
+    for hook in [Hook::Fentry, Hook::Kprobe, Hook::Syscall] {
+        match attach_source(ebpf, hook, types, btf) {
+            Ok(()) => return Ok(hook),
+            Err(error) => failures.push(format!("{}: {error}", hook.name())),
+        }
+    }
+    Err(KernelError::NoHook(failures.join("; ")))
+}
+
+/// A function under the system calls, and the programs that are attached to it.
+struct Function {
+    name: &'static str,
+    fentry: &'static str,
+    fexit: &'static str,
+    kprobe: &'static str,
+    kretprobe: &'static str,
+}
+
+macro_rules! functions {
+    ($($name:literal),*) => {
+        [$(Function {
+            name: $name,
+            fentry: concat!("fentry_", $name),
+            fexit: concat!("fexit_", $name),
+            kprobe: concat!("kprobe_", $name),
+            kretprobe: concat!("kretprobe_", $name),
+        }),*]
+    };
+}
+
+static FUNCTIONS: [Function; 10] = functions!(
+    "tcp_sendmsg",
+    "tcp_recvmsg",
+    "udp_sendmsg",
+    "udp_recvmsg",
+    "udpv6_sendmsg",
+    "udpv6_recvmsg",
+    "unix_stream_sendmsg",
+    "unix_stream_recvmsg",
+    "tcp_sendpage",
+    "tcp_splice_read"
+);
+
+/// Those that this kernel has: sendpage is gone since Linux 6.5, IPv6 may be left out.
+fn functions(types: &Btf) -> impl Iterator<Item = &'static Function> + '_ {
+    FUNCTIONS.iter().filter(|function| types.has_function(function.name))
+}
+
+/// A program on a trampoline.
+trait Trampoline: Sized {
+    fn name(function: &Function) -> &'static str;
+    fn put(ebpf: &mut Ebpf, name: &'static str, function: &str, btf: &aya::Btf) -> Result<(), KernelError>;
+}
+
+macro_rules! trampoline {
+    ($program:ty, $field:ident) => {
+        impl Trampoline for $program {
+            fn name(function: &Function) -> &'static str {
+                function.$field
+            }
+
+            fn put(ebpf: &mut Ebpf, name: &'static str, function: &str, btf: &aya::Btf) -> Result<(), KernelError> {
+                let program: &mut Self = program(ebpf, name)?;
+                program.load(function, btf).map_err(program_error(name))?;
+                program.attach().map_err(program_error(name))?;
+                Ok(())
+            }
+        }
+    };
+}
+
+trampoline!(FEntry, fentry);
+trampoline!(FExit, fexit);
+
+fn trampoline<P: Trampoline>(ebpf: &mut Ebpf, function: &Function, btf: &aya::Btf) -> Result<(), KernelError> {
+    P::put(ebpf, P::name(function), function.name, btf)
+}
+
+fn kernel_probe(ebpf: &mut Ebpf, name: &'static str, function: &str) -> Result<(), KernelError> {
+    let program: &mut KProbe = program(ebpf, name)?;
+    program.load().map_err(program_error(name))?;
+    program.attach(function, 0).map_err(program_error(name))?;
+    Ok(())
+}
+
+fn attach_source(ebpf: &mut Ebpf, hook: Hook, types: &Btf, btf: &aya::Btf) -> Result<(), KernelError> {
+    match hook {
+        Hook::Syscall => SYSCALL_SOURCE.into_iter().try_for_each(|name| {
+            if types.has_tracepoint(name) {
+                tracepoint_program(ebpf, name, btf)
+            } else {
+                Err(KernelError::NoHook(format!("no tracepoint {name}: needs Linux 6.3 or later")))
+            }
+        }),
+        Hook::Fentry => functions(types).try_for_each(|function| {
+            trampoline::<FEntry>(ebpf, function, btf)?;
+            trampoline::<FExit>(ebpf, function, btf)
+        }),
+        Hook::Kprobe => functions(types).try_for_each(|function| {
+            // The entry last: an entry whose end is not seen would stay behind.
+            kernel_probe(ebpf, function.kretprobe, function.name)?;
+            kernel_probe(ebpf, function.kprobe, function.name)
+        }),
+        Hook::Auto => Err(KernelError::NoHook("auto".into())),
+    }
+}

@@ -1,0 +1,60 @@
+//! `tracer -- COMMAND`: a command that is started held, so that it is traced from its first instruction.
+
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, Command, ExitCode};
+
+use anyhow::{Context as _, Result};
+
+use crate::sys;
+
+/// A command that waits before its first instruction.
+#[derive(Debug)]
+pub struct Held {
+    /// Spawning returns only when the command has executed, so it happens on a thread of its own.
+    spawned: Option<std::thread::JoinHandle<std::io::Result<Child>>>,
+    pid: u32,
+    name: OsString,
+    go: Option<std::io::PipeWriter>,
+    child: Option<Child>,
+}
+
+impl Held {
+    /// Starts a command up to the point where it would execute.
+    pub fn start(program: &OsString, arguments: &[OsString]) -> Result<Self> {
+        let (ready, go) = std::io::pipe().context("cannot make a pipe")?;
+        let (told, tell) = std::io::pipe().context("cannot make a pipe")?;
+        let mut command = Command::new(program);
+        command.args(arguments);
+        sys::hold_before_exec(&mut command, ready.into(), tell.into());
+        let spawned = std::thread::spawn(move || command.spawn());
+        let pid = sys::read_pid(told).context("cannot start the command")?;
+        Ok(Self { spawned: Some(spawned), pid, name: program.clone(), go: Some(go), child: None })
+    }
+
+    /// The process that will be the command.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Lets it execute.
+    pub fn release(&mut self) -> Result<()> {
+        let what = || format!("cannot run `{}`", self.name.display());
+        if let Some(mut go) = self.go.take() {
+            std::io::Write::write_all(&mut go, b"!").with_context(what)?;
+        }
+        if let Some(spawned) = self.spawned.take() {
+            self.child = Some(spawned.join().expect("spawning does not panic").with_context(what)?);
+        }
+        Ok(())
+    }
+
+    /// The command's exit status; `ours` when it has not ended.
+    pub fn status(&mut self, ours: ExitCode) -> Result<ExitCode> {
+        let Some(child) = &mut self.child else { return Ok(ours) };
+        let Some(status) = child.try_wait().context("cannot wait for the command")? else { return Ok(ours) };
+        // As shells report it: 128 and the signal's number.
+        let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+        Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+    }
+}

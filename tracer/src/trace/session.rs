@@ -1,0 +1,390 @@
+//! The event loop: drains the ring, follows processes, feeds connections, reports records.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use aya::maps::{MapData, RingBuf};
+use protocols::{Exchange, Limits, Time};
+use tokio::io::unix::AsyncFd;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::Signals;
+use super::processes::{self, Processes};
+use super::tally::{self, Read};
+use crate::attach::{Attacher, Scan};
+use crate::cli::TraceArgs;
+use crate::connections::{Settings, Table};
+use crate::events::{self, Event};
+use crate::kernel::{Kernel, Options};
+use crate::ledger::Ledger;
+use crate::output::{Reporter, SinkError};
+use crate::record::{Clock, ConnectionInfo, Origin};
+use crate::sys;
+
+/// How often the ring is looked at without being woken.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// How often records are written at the latest.
+const FLUSH: Duration = Duration::from_millis(50);
+
+/// Events taken before anything else gets its turn.
+const BATCH: usize = 4096;
+
+/// After a process has executed another program, its libraries are looked for at these times: the dynamic linker maps
+/// them within the first milliseconds, an interpreter may do it later.
+const LOOK_AGAIN_MS: [u64; 10] = [1, 2, 4, 8, 16, 32, 64, 250, 1000, 4000];
+
+/// Why tracing ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A signal, or the traced processes have ended.
+    Ended,
+    /// Nobody reads the records any more.
+    Closed,
+    /// Records could not be written.
+    Failed,
+}
+
+/// One run of the tracer.
+pub struct Session {
+    kernel: Kernel,
+    ring: Option<AsyncFd<RingBuf<MapData>>>,
+    attacher: Attacher,
+    processes: Processes,
+    table: Table,
+    output: Output,
+    read: Read,
+    looks: VecDeque<(Instant, u32)>,
+    stats_interval: Option<Duration>,
+    wants_datagrams: bool,
+    warned: std::collections::HashSet<String>,
+}
+
+/// Where records go.
+struct Output {
+    reporter: Reporter,
+    clock: Clock,
+    failure: Option<Outcome>,
+}
+
+impl Output {
+    fn report(
+        &mut self,
+        processes: &mut Processes,
+        pid_tgid: u64,
+        pid: u32,
+        info: &ConnectionInfo,
+        exchange: Exchange,
+    ) {
+        // Only the thread that completed the exchange is known, and only if an event did.
+        let tid = Some(pid_tgid as u32).filter(|_| pid_tgid >> 32 == u64::from(pid));
+        let origin = Origin { process: processes.get(pid, tid), connection: info, clock: &self.clock };
+        let result = self.reporter.report(exchange, origin);
+        self.check(result);
+    }
+
+    fn check(&mut self, result: Result<(), SinkError>) {
+        match result {
+            Ok(()) => {}
+            Err(SinkError::Closed { .. }) => self.failure = Some(Outcome::Closed),
+            Err(error) => {
+                eprintln!("tracer: error: {:#}", anyhow::Error::new(error));
+                self.failure.get_or_insert(Outcome::Failed);
+            }
+        }
+    }
+}
+
+impl Session {
+    /// Loads the programs and attaches to the processes and their descendants.
+    pub fn start(arguments: &TraceArgs, reporter: Reporter, command: Option<u32>) -> Result<Self> {
+        let (kernel, ring) = Kernel::load(Options {
+            hook: arguments.hook,
+            ring_size: arguments.ring_size,
+            max_capture: arguments.max_capture,
+            max_connections: arguments.max_connections,
+        })?;
+        let clock = Clock::kernel()?;
+        let candidates = arguments.candidates();
+        let wants_datagrams = candidates.iter().any(|registration| (registration.carries)(protocols::Transport::Udp));
+        let settings = Settings {
+            candidates,
+            limits: Limits::default(),
+            max_connections: arguments.max_connections as usize,
+            max_buffered: arguments.max_buffered as usize,
+        };
+        let mut session = Self {
+            kernel,
+            ring: Some(sys::watch(ring).context("cannot watch the ring buffer")?),
+            attacher: Attacher::default(),
+            processes: Processes::default(),
+            table: Table::new(settings, run_id(&clock)),
+            output: Output { reporter, clock, failure: None },
+            read: Read::default(),
+            looks: VecDeque::new(),
+            stats_interval: arguments.stats_interval,
+            wants_datagrams,
+            warned: std::collections::HashSet::new(),
+        };
+        let roots: Vec<u32> = arguments.pids.iter().copied().chain(command).collect();
+        session.add_roots(&roots)?;
+        if command.is_none() {
+            session.warn_if_blind(&roots);
+        }
+        Ok(session)
+    }
+
+    /// Children that are born while the descendants are being listed are noticed by the kernel side from the moment
+    /// on at which their parent is traced; listing again finds those from before.
+    fn add_roots(&mut self, roots: &[u32]) -> Result<()> {
+        loop {
+            let found = processes::with_descendants(roots);
+            let new: Vec<u32> =
+                found.into_iter().filter(|pid| self.processes.live().all(|live| live != *pid)).collect();
+            if new.is_empty() {
+                return Ok(());
+            }
+            for pid in new {
+                self.kernel.add_process(pid)?;
+                self.add_process(pid)?;
+            }
+        }
+    }
+
+    fn add_process(&mut self, pid: u32) -> Result<()> {
+        self.processes.add(pid);
+        let scan = self.attacher.scan(&mut self.kernel, pid);
+        self.note(pid, &scan);
+        if self.wants_datagrams && processes::has_open_udp_socket(pid) {
+            self.kernel.await_addresses()?;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, pid: u32, scan: &Scan) {
+        for failure in &scan.failures {
+            if self.warned.insert(failure.clone()) {
+                eprintln!("tracer: warning: process {pid}: {failure}");
+            }
+        }
+    }
+
+    fn warn_if_blind(&self, roots: &[u32]) {
+        for &pid in roots {
+            let covered = processes::with_descendants(&[pid]);
+            if covered.iter().all(|pid| self.attacher.libraries(*pid).is_empty()) {
+                eprintln!(
+                    "tracer: warning: process {pid} has no TLS library that is known: only plaintext is traced \
+                     (see `tracer doctor --pid {pid}`)"
+                );
+            }
+        }
+    }
+
+    /// Says on stderr that every probe is in place.
+    pub fn ready(&self) {
+        let count = self.processes.live().count();
+        let libraries: std::collections::BTreeSet<_> =
+            self.processes.live().flat_map(|pid| self.attacher.libraries(pid)).collect();
+        let libraries =
+            if libraries.is_empty() { "none".to_owned() } else { libraries.into_iter().collect::<Vec<_>>().join(", ") };
+        let plural = if count == 1 { "process" } else { "processes" };
+        eprintln!(
+            "tracer: ready: {count} {plural}, sockets by {}, TLS libraries: {libraries}",
+            self.kernel.hook().name()
+        );
+    }
+
+    /// Runs until there is a reason to end.
+    pub async fn run(&mut self, signals: &mut Signals) -> Outcome {
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut flushed = Instant::now();
+        let mut told = Instant::now();
+        loop {
+            let Some(ring) = &self.ring else { return Outcome::Failed };
+            tokio::select! {
+                _ = signals.interrupt.recv() => return Outcome::Ended,
+                _ = signals.terminate.recv() => return Outcome::Ended,
+                _ = signals.hang_up.recv() => {
+                    let result = self.output.reporter.reopen();
+                    self.output.check(result);
+                }
+                guard = ring.readable() => if let Ok(mut guard) = guard { guard.clear_ready() },
+                _ = look.tick() => {}
+            }
+            while self.drain(BATCH) == BATCH && self.output.failure.is_none() {
+                // A signal must get through under full load.
+                tokio::task::yield_now().await;
+                if self.flush_due(&mut flushed) {
+                    break;
+                }
+            }
+            self.tick();
+            self.flush_due(&mut flushed);
+            if self.stats_interval.is_some_and(|every| told.elapsed() >= every) {
+                told = Instant::now();
+                self.tell();
+            }
+            if let Some(failure) = self.output.failure.filter(|failure| *failure == Outcome::Closed) {
+                return failure;
+            }
+            if self.processes.is_empty() {
+                return Outcome::Ended;
+            }
+        }
+    }
+
+    fn flush_due(&mut self, flushed: &mut Instant) -> bool {
+        if flushed.elapsed() < FLUSH {
+            return false;
+        }
+        *flushed = Instant::now();
+        let result = self.output.reporter.flush();
+        self.output.check(result);
+        true
+    }
+
+    /// Takes up to `limit` events; says how many there were.
+    fn drain(&mut self, limit: usize) -> usize {
+        let Some(mut watched) = self.ring.take() else { return 0 };
+        let ring = watched.get_mut();
+        let mut count = 0;
+        while count < limit {
+            let Some(item) = ring.next() else { break };
+            count += 1;
+            match events::decode(&item) {
+                Ok(event) => {
+                    self.read.decoded += 1;
+                    self.take(event);
+                }
+                Err(_) => self.read.rejected += 1,
+            }
+        }
+        self.ring = Some(watched);
+        count
+    }
+
+    fn take(&mut self, event: Event<'_>) {
+        let Self { table, output, processes, kernel, attacher, .. } = self;
+        let mut report = |pid, pid_tgid, info: &ConnectionInfo, exchange| {
+            output.report(processes, pid_tgid, pid, info, exchange);
+        };
+        match event {
+            Event::Data(data, payload) => {
+                let libraries = |pid| attacher.libraries(pid);
+                table.data(&data, payload, &libraries, kernel, &mut report);
+            }
+            Event::Datagram(datagram, payload) => {
+                table.datagram(&datagram, payload, &mut report);
+                if datagram.header.flags & tracer_ebpf::flag::NO_PEER != 0 && self.wants_datagrams {
+                    self.await_addresses();
+                }
+            }
+            Event::Open(open) => table.open(&open, &mut report),
+            Event::Close(close) => table.close(&close),
+            Event::Fork(process) => self.forked(process.subject),
+            Event::Exec(process) => self.executed(process.subject),
+            Event::Exit(process) => self.exited(process.subject, Time(process.header.time)),
+        }
+    }
+
+    fn await_addresses(&mut self) {
+        if let Err(error) = self.kernel.await_addresses() {
+            let text = format!("senders of datagrams cannot be told: {error}");
+            if self.warned.insert(text.clone()) {
+                eprintln!("tracer: warning: {text}");
+            }
+        }
+    }
+
+    /// A child runs the same program with the same libraries.
+    fn forked(&mut self, pid: u32) {
+        if let Err(error) = self.add_process(pid) {
+            eprintln!("tracer: warning: process {pid}: {error}");
+        }
+    }
+
+    /// A process has begun another program. Its libraries are not mapped yet: those that are known get their probes
+    /// ahead, others when they show.
+    fn executed(&mut self, pid: u32) {
+        self.processes.add(pid);
+        self.attacher.attach_ahead(&mut self.kernel, pid);
+        let now = Instant::now();
+        self.looks.extend(LOOK_AGAIN_MS.map(|ms| (now + Duration::from_millis(ms), pid)));
+        self.looks.make_contiguous().sort_unstable();
+    }
+
+    fn exited(&mut self, pid: u32, now: Time) {
+        if !processes::has_ended(pid) {
+            // The thread that gave the process its name has ended, others go on.
+            self.looks.push_back((Instant::now() + Duration::from_millis(10), pid));
+            return;
+        }
+        if self.processes.remove(pid) {
+            self.kernel.remove_process(pid);
+            self.attacher.forget(&mut self.kernel, pid);
+            self.table.process_ended(pid, now);
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        while let Some((_, pid)) = self.looks.pop_front_if(|(due, _)| *due <= now) {
+            let scan = self.attacher.scan(&mut self.kernel, pid);
+            self.note(pid, &scan);
+        }
+        let Self { table, output, processes, kernel, .. } = self;
+        let time = Time(monotonic());
+        table.tick(time, kernel, &mut |pid, pid_tgid, info: &ConnectionInfo, exchange| {
+            output.report(processes, pid_tgid, pid, info, exchange);
+        });
+    }
+
+    /// What became of everything so far.
+    fn ledger(&self) -> Ledger {
+        let counters = self.kernel.counters().unwrap_or_default();
+        tally::ledger(&counters, self.read, &self.table.tallies(), self.output.reporter.records())
+    }
+
+    fn tell(&mut self) {
+        let ledger = self.ledger();
+        let now = self.output.clock.wall(Time(monotonic()));
+        let result = self.output.reporter.ledger(&ledger, now);
+        self.output.check(result);
+    }
+
+    /// Detaches, reports what was seen, and prints the ledger.
+    pub fn finish(mut self, outcome: Outcome) -> Result<std::process::ExitCode> {
+        let live: Vec<u32> = self.processes.live().collect();
+        for pid in live {
+            self.kernel.remove_process(pid);
+            self.attacher.forget(&mut self.kernel, pid);
+        }
+        while self.drain(BATCH) > 0 {}
+        let Self { table, output, processes, .. } = &mut self;
+        table.finish(Time(monotonic()), &mut |pid, pid_tgid, info: &ConnectionInfo, exchange| {
+            output.report(processes, pid_tgid, pid, info, exchange);
+        });
+        if self.stats_interval.is_some() {
+            self.tell();
+        }
+        let result = self.output.reporter.finish();
+        self.output.check(result);
+        let ledger = self.ledger();
+        eprint!("{ledger}");
+        Ok(self.output.failure.unwrap_or(outcome).into())
+    }
+}
+
+/// Distinguishes this run's connection ids from those of any other that a log may hold: the second it began in.
+fn run_id(clock: &Clock) -> u64 {
+    clock.wall(Time(monotonic())).0 / 1_000_000_000
+}
+
+/// Nanoseconds of the clock that the kernel side reads.
+fn monotonic() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}

@@ -1,0 +1,62 @@
+//! The loss ledger, from the counters of the kernel side and of the connection table.
+
+use tracer_ebpf::{Counters, program};
+
+use crate::connections::Tallies;
+use crate::ledger::{ByName, Bytes, Events, Ledger, Records};
+
+/// What the event loop counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Read {
+    /// Events that were read and understood.
+    pub decoded: u64,
+    /// Events that were read and not understood.
+    pub rejected: u64,
+}
+
+/// Puts the ledger together.
+pub fn ledger(kernel: &Counters, read: Read, table: &Tallies, records: Records) -> Ledger {
+    let emitted = kernel.emitted;
+    let lost = kernel.ring_full;
+    Ledger {
+        hook_hits: named(program::NAMES.into_iter().zip(kernel.hits)),
+        events: Events {
+            emitted,
+            decoded: read.decoded,
+            rejected: read.rejected,
+            lost: named([("ring_full", lost)]),
+            unread: emitted.saturating_sub(lost + read.decoded + read.rejected),
+        },
+        read_faults: kernel.faults,
+        bytes: bytes(kernel, table),
+        records,
+        resyncs: table.resyncs,
+        violations: table.violations,
+        connections: table.connections,
+        tuple_disagreements: kernel.ambiguous_calls,
+    }
+}
+
+fn bytes(kernel: &Counters, table: &Tallies) -> Bytes {
+    Bytes {
+        seen: kernel.bytes_seen,
+        captured: kernel.bytes_captured,
+        delivered: table.delivered.saturating_sub(table.unrecognised),
+        truncated: table.truncated,
+        lost: named([
+            ("ring_full", kernel.bytes_lost_ring_full),
+            ("map_full", kernel.bytes_lost_map_full),
+            ("read_fault", kernel.bytes_lost_fault),
+        ]),
+        ignored: named([
+            ("ciphertext", kernel.bytes_ciphertext),
+            ("not_of_interest", kernel.bytes_skipped),
+            ("not_recognised", table.unrecognised),
+            ("no_content_visible", kernel.bytes_unseen),
+        ]),
+    }
+}
+
+fn named(counters: impl IntoIterator<Item = (&'static str, u64)>) -> ByName {
+    counters.into_iter().filter(|(_, count)| *count > 0).collect()
+}
