@@ -341,26 +341,32 @@ struct Window {
     start: usize,
     /// Place of `start` in the file.
     offset: u64,
+    /// Why nothing more can be read.
+    failed: Option<io::Error>,
 }
 
 impl Window {
     fn new(source: Box<dyn Read>) -> Self {
-        Self { source, buffer: Vec::new(), start: 0, offset: 0 }
+        Self { source, buffer: Vec::new(), start: 0, offset: 0, failed: None }
     }
 
     fn bytes(&self) -> &[u8] {
         self.buffer.get(self.start..).unwrap_or_default()
     }
 
-    /// Reads until `length` bytes are there; says whether they are. Grows only by what was really read.
+    /// Reads until `length` bytes are there; says whether they are. Grows only by what was really read. An error, such
+    /// as that of a compressed file which was cut off, counts only once what came before it is used up.
     fn fill(&mut self, length: usize) -> io::Result<bool> {
         while self.bytes().len() < length {
-            if self.start > 0 {
-                self.buffer.drain(..self.start);
-                self.start = 0;
+            if let Some(error) = self.failed.take() {
+                return Err(error);
             }
-            if self.source.by_ref().take(READ as u64).read_to_end(&mut self.buffer)? == 0 {
-                return Ok(false);
+            self.buffer.drain(..self.start);
+            self.start = 0;
+            match self.source.by_ref().take(READ as u64).read_to_end(&mut self.buffer) {
+                Ok(0) => return Ok(false),
+                Ok(_) => {}
+                Err(error) => self.failed = Some(error),
             }
         }
         Ok(true)
@@ -368,14 +374,10 @@ impl Window {
 
     /// The next bytes, `length` of them at least.
     fn need(&mut self, length: usize) -> Result<&[u8], Problem> {
-        match self.fill(length) {
-            Ok(true) => Ok(self.bytes()),
-            Ok(false) => Err(Problem::Truncated { missing: length - self.bytes().len() }),
-            // A compressed file that was cut off: what was decompressed so far has been read.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && self.bytes().len() >= length => {
-                Ok(self.bytes())
-            }
-            Err(error) => Err(error.into()),
+        if self.fill(length)? {
+            Ok(self.bytes())
+        } else {
+            Err(Problem::Truncated { missing: length - self.bytes().len() })
         }
     }
 

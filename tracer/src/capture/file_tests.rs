@@ -193,6 +193,18 @@ fn a_compressed_file_cut_at_any_byte_ends_with_an_error() {
 }
 
 #[test]
+fn a_compressed_file_that_was_cut_off_gives_the_packets_before_the_cut() {
+    let packets = conversation().packets;
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::none());
+    encoder.write_all(&Format::PLAIN.file(&packets)).unwrap();
+    let packed = encoder.finish().unwrap();
+    let trailer = 8;
+    let (read, error) = read(&packed[..packed.len() - trailer - 1]);
+    assert_eq!(read.len(), packets.len() - 1);
+    assert!(error.unwrap().offset > 0);
+}
+
+#[test]
 fn broken_files_are_refused_and_the_next_file_is_read() {
     let good = Format::PLAIN.file(&conversation().packets);
     let mut huge = Format::PLAIN.pcap_head(1);

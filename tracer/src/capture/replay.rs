@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use protocols::{Connection, Context, Direction, Exchange, Limits, Registration, Segment, Span, Time, Transport};
+use protocols::{
+    Connection, Context, Direction, Exchange, Layer, Limits, Registration, Segment, Span, Time, Transport,
+};
 
 use super::annotation::{Annotation, Event};
 use super::file::{CaptureFile, FileError, Problem};
@@ -343,9 +345,12 @@ where
                     connection.tick(span.start, exchanges);
                     connection.datagram(direction, bytes, length, span, exchanges);
                     self.count_datagram(&entry, bytes.len() as u64, length);
-                } else if connection.is_done() {
+                } else if connection.is_done() || (entry.tls && layer == Layer::Socket) {
                     self.ledger.bytes.passed_over += length;
                 } else {
+                    if layer == Layer::Tls && !std::mem::replace(&mut entry.tls, true) {
+                        connection.flush(exchanges);
+                    }
                     connection.data(layer, direction, Segment { position, bytes, length, span }, exchanges);
                 }
             }

@@ -50,6 +50,8 @@ pub struct Entry {
     pub ends: Option<[SocketAddr; 2]>,
     /// A packet without a time was among its packets: no time is known for sure.
     pub untimed: bool,
+    /// Of a recording: plaintext of a TLS library was among its packets.
+    pub tls: bool,
     /// Built when the roles are known.
     pub info: Option<ConnectionInfo>,
     held: usize,
@@ -73,6 +75,7 @@ impl Entry {
             kind,
             ends,
             untimed: false,
+            tls: false,
             info: None,
             held: 0,
             stamp: 0,

@@ -233,3 +233,39 @@ fn the_packets_make_sense_without_their_comments() {
     assert_eq!((ledger.bytes.truncated, ledger.bytes.lost, ledger.bytes.rejected), (69_996, 0, 0));
     assert_eq!(ledger.connections.opened, 1);
 }
+
+/// A recording with plaintext, TLS, holes, and a datagram flow.
+fn busy() -> Vec<u8> {
+    let mut live = Live::new(info(), false, Some(Direction::Read));
+    live.data(Layer::Socket, Direction::Read, b"?start\n", 7);
+    live.data(Layer::Socket, Direction::Write, b"!ok\n", 4);
+    live.positions = [0, 0];
+    live.say(Direction::Read, b"?a\n");
+    live.positions[1] += 5;
+    live.say(Direction::Write, b"!b\n");
+    live.data(Layer::Tls, Direction::Write, b"!cut", 70_000);
+    live.end(Direction::Read);
+    live.record(|writer, description, at| writer.close(description, at));
+    let datagrams = ConnectionInfo { id: "7".into(), transport: Transport::Udp, ..info() };
+    live.info = datagrams;
+    live.record(|writer, description, at| {
+        writer.datagram(description, Direction::Read, b"?a\n", 3, Span::at(at))?;
+        writer.datagram(description, Direction::Write, b"!a\n", 3, Span::at(at))
+    });
+    live.writer.out
+}
+
+proptest::proptest! {
+    /// Whatever a recording holds: no panic, and everything is accounted for (`run` asserts the balance).
+    #[test]
+    fn mutated_recordings_do_no_harm(
+        edits in proptest::collection::vec((proptest::prelude::any::<proptest::sample::Index>(), b' '..b'~'), 1..20),
+    ) {
+        let mut file = busy();
+        for (index, value) in edits {
+            let at = index.index(file.len());
+            file[at] = value;
+        }
+        run(file);
+    }
+}
