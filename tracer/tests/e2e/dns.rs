@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Differences, Server, Tracer, run, unused_port, unused_ports, wait_until};
+use crate::support::{Differences, Server, Tracer, run, unused_port, unused_ports, virtual_machine, wait_until};
 
 /// How a question travels.
 #[derive(Clone, Copy, Debug)]
@@ -191,10 +191,15 @@ fn find(records: &[Value], port: u16, end: &str, differences: &mut Differences) 
     found.first().map_or(Value::Null, |record| (*record).clone())
 }
 
+/// In a guest every dig takes a second: fewer do there.
+fn questions() -> impl Iterator<Item = (&'static str, &'static str, &'static str, usize)> {
+    QUESTIONS.into_iter().take(if virtual_machine() { 4 } else { QUESTIONS.len() })
+}
+
 fn look_up_all(dnsmasq: &Dnsmasq) -> Vec<Lookup> {
     let mut lookups = Vec::new();
     for route in ROUTES {
-        for (name, kind, status, answers) in QUESTIONS {
+        for (name, kind, status, answers) in questions() {
             let lookup = Lookup::make(route, (name, kind), dnsmasq.port);
             assert_eq!((lookup.status.as_str(), lookup.answers.len()), (status, answers), "{lookup:?}");
             lookups.push(lookup);
@@ -206,7 +211,7 @@ fn look_up_all(dnsmasq: &Dnsmasq) -> Vec<Lookup> {
 /// Without a tracer: dig sees what dnsmasq is set up to say. If this fails, the tests are wrong, not the tracer.
 #[test]
 fn the_witness_works() {
-    assert_eq!(look_up_all(&Dnsmasq::start()).len(), ROUTES.len() * QUESTIONS.len());
+    assert_eq!(look_up_all(&Dnsmasq::start()).len(), ROUTES.len() * questions().count());
 }
 
 #[test]
@@ -235,7 +240,7 @@ fn dig_asks() {
     let directory = tempfile::tempdir().expect("no temporary directory");
     let mut differences = Differences::default();
     for route in ROUTES {
-        for (name, kind, _, _) in QUESTIONS.into_iter().take(4) {
+        for (name, kind, _, _) in questions().take(2) {
             let port = source_port();
             let arguments = Lookup::arguments(route, (name, kind), dnsmasq.port, port);
             let (outcome, output) = traced_dig(&arguments, directory.path());
