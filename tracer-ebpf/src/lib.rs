@@ -16,9 +16,6 @@ pub const MAX_PAYLOAD: usize = 16 * 1024;
 /// from the process straight into the ring.
 pub const PAYLOAD_CLASSES: [usize; 4] = [208, 976, 4048, MAX_PAYLOAD];
 
-/// Events that one transfer makes at most; the last of them tells the length of all that is left.
-pub const MAX_PARTS: u32 = 16;
-
 /// Kinds of events ([`Header::kind`]).
 pub mod kind {
     /// [`crate::Data`]: bytes of a stream.

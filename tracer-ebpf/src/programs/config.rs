@@ -15,8 +15,6 @@ globals! {
     WAKE_AT;
     /// Whether `bpf_get_attach_cookie` exists (Linux 5.15).
     HAS_COOKIE;
-    /// Whether `tcp_recvmsg` still takes `nonblock` (before Linux 5.19).
-    RECVMSG_HAS_NONBLOCK;
     /// Whether an `iov_iter` keeps its kind in a word with a direction bit (before Linux 5.14).
     ITER_TYPE_IS_WORD;
     /// Value of ITER_IOVEC in an `iov_iter`.

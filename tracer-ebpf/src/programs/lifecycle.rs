@@ -102,7 +102,8 @@ fn process_event(kind: u8, subject: u32) {
     hit(program::PROCESS);
     let header = header(kind, program::PROCESS, 0, 0);
     let comm = bpf_get_current_comm().unwrap_or_default();
-    let _ = ship::plain(&Process { header, subject, padding: 0, comm });
+    // Probes have to be in the new program's libraries before it calls them.
+    let _ = ship::urgent(&Process { header, subject, padding: 0, comm });
 }
 
 /// `sched_process_fork(parent, child)`: children of traced processes are traced.

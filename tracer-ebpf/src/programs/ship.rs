@@ -81,13 +81,25 @@ fn wake(size: u64) -> u64 {
 /// Writes an event without payload.
 #[inline(always)]
 pub fn plain<E: Copy + 'static>(event: &E) -> Shipped {
+    let wake = wake(size_of::<E>() as u64);
+    write(event, wake)
+}
+
+/// Writes an event that must be read at once.
+#[inline(always)]
+pub fn urgent<E: Copy + 'static>(event: &E) -> Shipped {
+    write(event, FORCE_WAKEUP)
+}
+
+#[inline(always)]
+fn write<E: Copy + 'static>(event: &E, wake: u64) -> Shipped {
     count(|counters| counters.emitted += 1);
     let Some(mut entry) = EVENTS.reserve_untyped::<E>(0) else {
         count(|counters| counters.ring_full += 1);
         return Shipped::Full;
     };
     entry.write(*event);
-    entry.submit(wake(size_of::<E>() as u64));
+    entry.submit(wake);
     Shipped::Yes
 }
 

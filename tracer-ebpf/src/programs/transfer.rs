@@ -1,7 +1,7 @@
 //! The body that every socket source shares: one transfer on one socket has ended.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use tracer_ebpf::{Data, Header, MAX_PARTS, MAX_PAYLOAD, Socket, flag, kind, origin, program, socket_flag};
+use tracer_ebpf::{Data, Header, MAX_PAYLOAD, Socket, flag, kind, origin, program, socket_flag};
 
 use crate::buffers::Buffers;
 use crate::counters::count;
@@ -215,10 +215,22 @@ struct Walk {
     position: u64,
 }
 
+/// What became of one piece of a transfer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Piece {
+    /// There are more.
+    More,
+    /// It was the last.
+    Last,
+    /// It began like TLS, and nothing was shipped.
+    Ciphertext,
+}
+
 /// Ships a transfer piece by piece: every piece of a vector, and every [`MAX_PAYLOAD`] of a long one, is an event.
 /// The last event tells the length of all that the capture limit cut off. Uses `event` up.
 ///
-/// Not inlined, as all that has much on its stack: programs have 512 bytes of it.
+/// Written out instead of looped: Linux 5.10 refuses a loop that the compiler has laid out to fall through to its own
+/// head. Not inlined, as all that has much on its stack: programs have 512 bytes of it.
 #[inline(never)]
 pub fn parts(event: &mut Data, buffers: &Buffers, look: LookForTls) -> Shipped {
     let mut walk = Walk {
@@ -227,38 +239,62 @@ pub fn parts(event: &mut Data, buffers: &Buffers, look: LookForTls) -> Shipped {
         allowed: u64::from(config::MAX_CAPTURE.load()),
         position: event.position,
     };
-    let mut look = look;
-    for part in 0..MAX_PARTS {
-        let more = walk.buffers.advance();
-        let piece = walk.buffers.current;
-        if more && piece.length == 0 && part + 1 < MAX_PARTS {
-            // Empty pieces are legal.
-            continue;
-        }
-        let captured = if more { walk.left.min(piece.length).min(walk.allowed).min(MAX_PAYLOAD as u64) } else { 0 };
-        let last = captured == 0 || part + 1 == MAX_PARTS || captured == walk.left;
-        let covered = if last { walk.left } else { captured };
-        event.position = walk.position;
-        event.length = covered as u32;
-        let shipped =
-            if captured == 0 { ship::plain(event) } else { ship::with_payload(event, piece.base, captured, look) };
-        match shipped {
-            Shipped::Ciphertext => return shipped,
-            Shipped::Full => count(|counters| counters.bytes_lost_ring_full += covered),
-            Shipped::Yes => count(|counters| counters.bytes_truncated += covered - captured),
-        }
-        if last {
-            break;
-        }
-        look = LookForTls::No;
-        event.header.flags |= flag::CONTINUED;
-        walk.buffers.current.base += captured;
-        walk.buffers.current.length -= captured;
-        walk.left -= captured;
-        walk.allowed -= captured;
-        walk.position += captured;
-        // The verifier would follow every combination of what it knows of these numbers through every turn.
-        memory::forget(&mut walk);
+    macro_rules! pieces {
+        ($($look:expr, $last:literal;)*) => {
+            $(match piece(event, &mut walk, $look, $last) {
+                Piece::More => {}
+                Piece::Last => return Shipped::Yes,
+                Piece::Ciphertext => return Shipped::Ciphertext,
+            })*
+        };
+    }
+    pieces! {
+        look, false;
+        LookForTls::No, false;
+        LookForTls::No, false;
+        LookForTls::No, false;
+        LookForTls::No, false;
+        LookForTls::No, false;
+        LookForTls::No, false;
+        LookForTls::No, false;
+        LookForTls::No, false;
+        LookForTls::No, false;
+        LookForTls::No, false;
+        LookForTls::No, true;
     }
     Shipped::Yes
+}
+
+#[inline(never)]
+fn piece(event: &mut Data, walk: &mut Walk, look: LookForTls, must_be_last: bool) -> Piece {
+    let more = walk.buffers.advance();
+    let current = walk.buffers.current;
+    if more && current.length == 0 && !must_be_last {
+        // Empty pieces are legal.
+        return Piece::More;
+    }
+    let captured = if more { walk.left.min(current.length).min(walk.allowed).min(MAX_PAYLOAD as u64) } else { 0 };
+    let last = captured == 0 || must_be_last || captured == walk.left;
+    let covered = if last { walk.left } else { captured };
+    event.position = walk.position;
+    event.length = covered as u32;
+    let shipped =
+        if captured == 0 { ship::plain(event) } else { ship::with_payload(event, current.base, captured, look) };
+    match shipped {
+        Shipped::Ciphertext => return Piece::Ciphertext,
+        Shipped::Full => count(|counters| counters.bytes_lost_ring_full += covered),
+        Shipped::Yes => count(|counters| counters.bytes_truncated += covered - captured),
+    }
+    if last {
+        return Piece::Last;
+    }
+    event.header.flags |= flag::CONTINUED;
+    walk.buffers.current.base += captured;
+    walk.buffers.current.length -= captured;
+    walk.left -= captured;
+    walk.allowed -= captured;
+    walk.position += captured;
+    // The verifier would follow every combination of what it knows of these numbers through every piece.
+    memory::forget(walk);
+    Piece::More
 }

@@ -40,7 +40,6 @@ pub fn globals(btf: &Btf) -> Result<Globals, BtfError> {
         ("ITER_SEGMENTS", btf.offset_of_any("iov_iter", &["__iov", "iov"])?),
         ("ITER_COUNT", btf.offset("iov_iter", "count")?),
         ("ITER_SEGMENT_COUNT", btf.offset("iov_iter", "nr_segs")?),
-        ("RECVMSG_HAS_NONBLOCK", u32::from(btf.parameters("tcp_recvmsg") == Some(6))),
     ];
     globals.extend(iterator(btf)?);
     Ok(globals)

@@ -327,6 +327,7 @@ fn attach_hook(ebpf: &mut Ebpf, hook: Hook, types: &Btf, btf: &aya::Btf) -> Resu
 /// A function under the system calls, and the programs that are attached to it.
 struct Function {
     name: &'static str,
+    parameters: usize,
     fentry: &'static str,
     fexit: &'static str,
     kprobe: &'static str,
@@ -334,33 +335,38 @@ struct Function {
 }
 
 macro_rules! functions {
-    ($($name:literal),*) => {
+    ($($name:literal $($variant:literal)?: $parameters:literal),* $(,)?) => {
         [$(Function {
             name: $name,
-            fentry: concat!("fentry_", $name),
-            fexit: concat!("fexit_", $name),
-            kprobe: concat!("kprobe_", $name),
-            kretprobe: concat!("kretprobe_", $name),
+            parameters: $parameters,
+            fentry: concat!("fentry_", $name $(, $variant)?),
+            fexit: concat!("fexit_", $name $(, $variant)?),
+            kprobe: concat!("kprobe_", $name $(, $variant)?),
+            kretprobe: concat!("kretprobe_", $name $(, $variant)?),
         }),*]
     };
 }
 
-static FUNCTIONS: [Function; 10] = functions!(
-    "tcp_sendmsg",
-    "tcp_recvmsg",
-    "udp_sendmsg",
-    "udp_recvmsg",
-    "udpv6_sendmsg",
-    "udpv6_recvmsg",
-    "unix_stream_sendmsg",
-    "unix_stream_recvmsg",
-    "tcp_sendpage",
-    "tcp_splice_read"
+/// `nonblock` has been a parameter of its own before Linux 5.19.
+static FUNCTIONS: [Function; 13] = functions!(
+    "tcp_sendmsg": 3,
+    "tcp_recvmsg": 5,
+    "tcp_recvmsg" "_nonblock": 6,
+    "udp_sendmsg": 3,
+    "udp_recvmsg": 5,
+    "udp_recvmsg" "_nonblock": 6,
+    "udpv6_sendmsg": 3,
+    "udpv6_recvmsg": 5,
+    "udpv6_recvmsg" "_nonblock": 6,
+    "unix_stream_sendmsg": 3,
+    "unix_stream_recvmsg": 4,
+    "tcp_sendpage": 5,
+    "tcp_splice_read": 5,
 );
 
 /// Those that this kernel has: sendpage is gone since Linux 6.5, IPv6 may be left out.
 fn functions(types: &Btf) -> impl Iterator<Item = &'static Function> + '_ {
-    FUNCTIONS.iter().filter(|function| types.has_function(function.name))
+    FUNCTIONS.iter().filter(|function| types.parameters(function.name) == Some(function.parameters))
 }
 
 /// A program on a trampoline.

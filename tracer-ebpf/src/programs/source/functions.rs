@@ -4,7 +4,6 @@ use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe};
 use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext};
 
 use super::call::{enter, enter_socket, exit};
-use crate::config;
 
 /// Arguments of a function, however the source gets at them.
 trait Arguments {
@@ -31,11 +30,16 @@ fn send(arguments: &impl Arguments) {
     enter(arguments.at(0), arguments.at(1), true, 0);
 }
 
-/// `(sk, msg, len, [nonblock,] flags, addr_len)`
+/// `(sk, msg, len, flags, addr_len)`: since Linux 5.19.
 #[inline(always)]
 fn receive(arguments: &impl Arguments) {
-    let flags = if config::RECVMSG_HAS_NONBLOCK.load() != 0 { arguments.at(4) } else { arguments.at(3) };
-    enter(arguments.at(0), arguments.at(1), false, flags as i32);
+    enter(arguments.at(0), arguments.at(1), false, arguments.at(3) as i32);
+}
+
+/// `(sk, msg, len, nonblock, flags, addr_len)`
+#[inline(always)]
+fn receive_nonblock(arguments: &impl Arguments) {
+    enter(arguments.at(0), arguments.at(1), false, arguments.at(4) as i32);
 }
 
 /// `(sock, msg, len)`
@@ -62,15 +66,13 @@ fn splice_read(arguments: &impl Arguments) {
     enter_socket(arguments.at(0), 0, false, 0);
 }
 
+// `receive` and `receive_nonblock` are programs of their own: where an argument's place depended on a number, the
+// compiler would compute an address from it, and the verifier refuses that.
+
 /// Where fexit finds the result: behind the parameters.
 #[inline(always)]
 fn fixed<const N: usize>(ctx: &FExitContext) -> i32 {
     ctx.arg(N)
-}
-
-#[inline(always)]
-fn receive_result(ctx: &FExitContext) -> i32 {
-    if config::RECVMSG_HAS_NONBLOCK.load() != 0 { ctx.arg(6) } else { ctx.arg(5) }
 }
 
 macro_rules! functions {
@@ -105,11 +107,14 @@ macro_rules! functions {
 
 functions! {
     "tcp_sendmsg": fentry_tcp_sendmsg, fexit_tcp_sendmsg, kprobe_tcp_sendmsg, kretprobe_tcp_sendmsg, send, fixed::<3>;
-    "tcp_recvmsg": fentry_tcp_recvmsg, fexit_tcp_recvmsg, kprobe_tcp_recvmsg, kretprobe_tcp_recvmsg, receive, receive_result;
+    "tcp_recvmsg": fentry_tcp_recvmsg, fexit_tcp_recvmsg, kprobe_tcp_recvmsg, kretprobe_tcp_recvmsg, receive, fixed::<5>;
+    "tcp_recvmsg": fentry_tcp_recvmsg_nonblock, fexit_tcp_recvmsg_nonblock, kprobe_tcp_recvmsg_nonblock, kretprobe_tcp_recvmsg_nonblock, receive_nonblock, fixed::<6>;
     "udp_sendmsg": fentry_udp_sendmsg, fexit_udp_sendmsg, kprobe_udp_sendmsg, kretprobe_udp_sendmsg, send, fixed::<3>;
-    "udp_recvmsg": fentry_udp_recvmsg, fexit_udp_recvmsg, kprobe_udp_recvmsg, kretprobe_udp_recvmsg, receive, receive_result;
+    "udp_recvmsg": fentry_udp_recvmsg, fexit_udp_recvmsg, kprobe_udp_recvmsg, kretprobe_udp_recvmsg, receive, fixed::<5>;
+    "udp_recvmsg": fentry_udp_recvmsg_nonblock, fexit_udp_recvmsg_nonblock, kprobe_udp_recvmsg_nonblock, kretprobe_udp_recvmsg_nonblock, receive_nonblock, fixed::<6>;
     "udpv6_sendmsg": fentry_udpv6_sendmsg, fexit_udpv6_sendmsg, kprobe_udpv6_sendmsg, kretprobe_udpv6_sendmsg, send, fixed::<3>;
-    "udpv6_recvmsg": fentry_udpv6_recvmsg, fexit_udpv6_recvmsg, kprobe_udpv6_recvmsg, kretprobe_udpv6_recvmsg, receive, receive_result;
+    "udpv6_recvmsg": fentry_udpv6_recvmsg, fexit_udpv6_recvmsg, kprobe_udpv6_recvmsg, kretprobe_udpv6_recvmsg, receive, fixed::<5>;
+    "udpv6_recvmsg": fentry_udpv6_recvmsg_nonblock, fexit_udpv6_recvmsg_nonblock, kprobe_udpv6_recvmsg_nonblock, kretprobe_udpv6_recvmsg_nonblock, receive_nonblock, fixed::<6>;
     "unix_stream_sendmsg": fentry_unix_stream_sendmsg, fexit_unix_stream_sendmsg, kprobe_unix_stream_sendmsg, kretprobe_unix_stream_sendmsg, unix_send, fixed::<3>;
     "unix_stream_recvmsg": fentry_unix_stream_recvmsg, fexit_unix_stream_recvmsg, kprobe_unix_stream_recvmsg, kretprobe_unix_stream_recvmsg, unix_receive, fixed::<4>;
     "tcp_sendpage": fentry_tcp_sendpage, fexit_tcp_sendpage, kprobe_tcp_sendpage, kretprobe_tcp_sendpage, send_page, fixed::<5>;
