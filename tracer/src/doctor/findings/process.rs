@@ -2,7 +2,7 @@
 
 use super::Section;
 use crate::doctor::machine::version;
-use crate::doctor::report::{Library, Probe, Process, Report};
+use crate::doctor::report::{Library, Probe, Process, Report, Sockets};
 
 /// Kernels whose return probes enter the kernel by a system call that a seccomp filter may kill for: from the one that
 /// brought it (arch/x86/kernel/uprobes.c, `uretprobe`) until the one whose kernel/seccomp.c lets it pass.
@@ -65,16 +65,9 @@ fn seccomp(report: &Report, process: &Process, section: &mut Section<'_>) {
 
 fn sockets(report: &Report, process: &Process, section: &mut Section<'_>) {
     let sockets = &process.sockets;
-    section.ok(
-        "sockets",
-        format!(
-            "{}{} TCP connections, {} UDP, {} unix",
-            listening(&sockets.listening),
-            sockets.connections,
-            sockets.udp,
-            sockets.unix
-        ),
-    );
+    if sockets.unreadable <= process.descendants {
+        section.ok("sockets", counts(sockets));
+    }
     if sockets.unreadable > 0 {
         let text = format!("descriptors of {} processes cannot be read", sockets.unreadable);
         section.warn("descriptors", text, "run as root, or give CAP_SYS_PTRACE");
@@ -101,6 +94,11 @@ fn sockets(report: &Report, process: &Process, section: &mut Section<'_>) {
     } else if sockets.io_urings > 0 {
         section.ok("io_uring", format!("{} rings, seen by this source", sockets.io_urings));
     }
+}
+
+fn counts(sockets: &Sockets) -> String {
+    let Sockets { connections, udp, unix, .. } = sockets;
+    format!("{}{connections} TCP connections, {udp} UDP, {unix} unix", listening(&sockets.listening))
 }
 
 fn listening(addresses: &[String]) -> String {
@@ -149,8 +147,8 @@ pub fn tls(process: &Process, section: &mut Section<'_>) {
 }
 
 fn library(library: &Library, section: &mut Section<'_>) {
-    let version = library.version.as_deref().unwrap_or("of unknown version");
-    let text = format!("{version}, {}", library.path);
+    let version = library.version.as_ref().map_or_else(String::new, |version| format!("{version}, "));
+    let text = version + &library.path;
     let elsewhere = "trace the other end of its connections";
     if !library.supported {
         section.warn(library.kind, text + ": not supported yet, not seen", elsewhere);
