@@ -39,13 +39,7 @@ pub enum LibraryError {
 impl LibraryFile {
     /// Looks into a file that a process has mapped; `None`: it holds no TLS library.
     pub fn open(pid: u32, mapped: &MappedFile) -> Result<Option<Self>, LibraryError> {
-        // The mapping itself leads to the file, also when its name now means another one or nothing.
-        let (start, end) = mapped.address;
-        let by_mapping = File::open(format!("/proc/{pid}/map_files/{start:x}-{end:x}"));
-        let file = by_mapping.or_else(|_| {
-            let inside = mapped.path.strip_prefix("/").unwrap_or(&mapped.path);
-            File::open(PathBuf::from(format!("/proc/{pid}/root")).join(inside))
-        })?;
+        let file = mapped.open(pid)?;
         let bytes = sys::map(&file)?;
         // A mapped file that is no ELF file (a device, a font cache) is nobody's fault.
         if !bytes.starts_with(b"\x7fELF") {

@@ -1,6 +1,7 @@
 //! The files whose code a process has mapped.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::path::PathBuf;
 
 use procfs::process::{MMPermissions, MMapPath, Process};
@@ -23,6 +24,19 @@ pub struct MappedFile {
     pub path: PathBuf,
     /// Where it is mapped, as /proc/PID/map_files names it.
     pub address: (u64, u64),
+}
+
+impl MappedFile {
+    /// Opens it, through the process that has it mapped.
+    pub fn open(&self, pid: u32) -> std::io::Result<File> {
+        // The mapping itself leads to the file, also when its name now means another one or nothing.
+        let (start, end) = self.address;
+        let by_mapping = File::open(format!("/proc/{pid}/map_files/{start:x}-{end:x}"));
+        by_mapping.or_else(|_| {
+            let inside = self.path.strip_prefix("/").unwrap_or(&self.path);
+            File::open(PathBuf::from(format!("/proc/{pid}/root")).join(inside))
+        })
+    }
 }
 
 /// The files whose code a process has mapped, each once.

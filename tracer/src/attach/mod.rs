@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use symbols::{Arguments, Exit, Function, Register, Role, Session};
+use symbols::{Arguments, Exit, Function, Register, Role, Session, Site};
 
 pub use library::{Library, LibraryFile};
 pub use maps::{FileId, MappedFile, mapped_files};
@@ -122,8 +122,7 @@ pub fn is_supported(library: &Library) -> bool {
     library.session == Session::Every && library.functions.iter().all(ours)
 }
 
-/// Puts the probes of one function. The exit comes first: an entry whose exit is never seen would leave its thread
-/// inside a TLS call.
+/// Puts the probes of one function.
 fn probe_function(
     kernel: &mut Kernel,
     file: &LibraryFile,
@@ -133,7 +132,16 @@ fn probe_function(
     probes: &mut Vec<Probe>,
 ) -> Result<(), KernelError> {
     let cookie = library::number(library.kind);
-    let Some(enter) = enter_program(function.role, function.arguments) else { return Ok(()) };
+    for (program, site) in sites(function) {
+        probes.push(kernel.probe(program, &file.probe_path(), site.offset.0, pid, cookie)?);
+    }
+    Ok(())
+}
+
+/// The programs of one function and where each goes. The exit comes first: an entry whose exit is never seen would
+/// leave its thread inside a TLS call.
+pub fn sites(function: &Function) -> Vec<(&'static str, &Site)> {
+    let Some(enter) = enter_program(function.role, function.arguments) else { return Vec::new() };
     let exit = match &function.exit {
         Exit::Result(_) => "tls_result",
         Exit::Return(_) => "tls_return",
@@ -141,10 +149,7 @@ fn probe_function(
     };
     let moves = matches!(function.role, Role::Read | Role::Write);
     let exits = function.exit.sites().iter().filter(|_| moves).map(|site| (exit, site));
-    for (program, site) in exits.chain(function.enter.iter().map(|site| (enter, site))) {
-        probes.push(kernel.probe(program, &file.probe_path(), site.offset.0, pid, cookie)?);
-    }
-    Ok(())
+    exits.chain(function.enter.iter().map(|site| (enter, site))).collect()
 }
 
 /// The program for the entry of a function; `None`: it needs none.

@@ -1,7 +1,7 @@
 //! The main job: from attaching to the last record.
 
 mod command;
-mod processes;
+pub(crate) mod processes;
 mod recorder;
 mod session;
 mod tally;

@@ -8,6 +8,7 @@ mod support;
 
 mod clients;
 mod dns;
+mod doctor;
 mod errors;
 mod gateway;
 mod lifecycle;
