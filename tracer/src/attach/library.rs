@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use symbols::{ElfError, LibraryKind, TlsLibrary};
 
@@ -39,7 +40,19 @@ pub enum LibraryError {
 impl LibraryFile {
     /// Looks into a file that a process has mapped; `None`: it holds no TLS library.
     pub fn open(pid: u32, mapped: &MappedFile) -> Result<Option<Self>, LibraryError> {
-        let file = mapped.open(pid)?;
+        Self::look_into(mapped.open(pid)?, mapped.id, &mapped.path)
+    }
+
+    /// Looks into a file that no process may have mapped yet.
+    pub fn open_path(path: &Path) -> Result<Option<Self>, LibraryError> {
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        let device = metadata.dev();
+        let device = (rustix::fs::major(device) as i32, rustix::fs::minor(device) as i32);
+        Self::look_into(file, FileId { device, inode: metadata.ino() }, path)
+    }
+
+    fn look_into(file: File, id: FileId, path: &Path) -> Result<Option<Self>, LibraryError> {
         let bytes = sys::map(&file)?;
         // A mapped file that is no ELF file (a device, a font cache) is nobody's fault.
         if !bytes.starts_with(b"\x7fELF") {
@@ -47,13 +60,26 @@ impl LibraryFile {
         }
         let libraries = symbols::tls_libraries(&bytes)?;
         let found = !libraries.is_empty();
-        Ok(found.then(|| Self { id: mapped.id, path: mapped.path.clone(), libraries, file }))
+        Ok(found.then(|| Self { id, path: path.to_owned(), libraries, file }))
     }
 
     /// A path that leads to this file for as long as it is open.
     pub fn probe_path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
     }
+}
+
+/// TLS libraries where dynamic linkers look by default (ld.so(8), and Debian's multiarch folders).
+pub fn installed() -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = ["/usr/lib64", "/usr/lib", "/usr/local/lib"].map(PathBuf::from).into();
+    folders.push(format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH).into());
+    let entries = folders.into_iter().filter_map(|folder| folder.read_dir().ok()).flatten();
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let tls = |path: &PathBuf| {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        (name.starts_with("libssl.so") || name.starts_with("libgnutls.so")) && !path.is_symlink()
+    };
+    paths.filter(tls).collect()
 }
 
 /// The number that probes of a library carry, and events with them.

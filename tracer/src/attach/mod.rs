@@ -52,7 +52,7 @@ impl Attacher {
             Err(_) => return scan,
         };
         scan.mapped = files.len();
-        for file in files {
+        for file in likeliest_first(files) {
             if self.processes.get(&pid).is_some_and(|process| process.probes.contains_key(&file.id)) {
                 continue;
             }
@@ -62,7 +62,22 @@ impl Attacher {
                 Err(error) => scan.failures.push(format!("{}: {error}", file.path.display())),
             }
         }
+        if !scan.failures.is_empty() && mapped_files(pid).map_or(true, |files| files.is_empty()) {
+            // It has ended meanwhile.
+            scan.failures.clear();
+        }
         scan
+    }
+
+    /// Looks into the TLS libraries that the dynamic linker would load, so that a process that is yet to execute a
+    /// program gets its probes before it maps them.
+    pub fn prepare(&mut self) {
+        for path in library::installed() {
+            // What cannot be read now is reported if a process maps it.
+            if let Ok(Some(file)) = LibraryFile::open_path(&path) {
+                self.files.entry(file.id).or_insert_with(|| Some(Arc::new(file)));
+            }
+        }
     }
 
     /// Puts probes into every library known so far, for a process that may map them in a moment.
@@ -115,11 +130,22 @@ impl Attacher {
     }
 }
 
+/// Short-lived processes may call a library within milliseconds, and looking into all files takes as long: a name says
+/// nothing about what a file holds, but where to look first.
+fn likeliest_first(mut files: Vec<MappedFile>) -> Vec<MappedFile> {
+    let likely = |file: &MappedFile| {
+        let name = file.path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+        ["ssl", "tls", "nspr"].iter().any(|part| name.contains(part))
+    };
+    files.sort_by_key(|file| !likely(file));
+    files
+}
+
 /// Whether the kernel programs know how this library's calls look. NSPR's carry all kinds of connections, and Go has
 /// its own calling convention.
 pub fn is_supported(library: &Library) -> bool {
     let ours = |function: &Function| !matches!(function.arguments, Arguments::Go);
-    library.session == Session::Every && library.functions.iter().all(ours)
+    !library.functions.is_empty() && library.session == Session::Every && library.functions.iter().all(ours)
 }
 
 /// Puts the probes of one function.

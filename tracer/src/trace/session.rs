@@ -141,10 +141,15 @@ impl Session {
             wants_datagrams,
             warned: std::collections::HashSet::new(),
         };
-        let roots: Vec<u32> = arguments.pids.iter().copied().chain(command).collect();
-        session.add_roots(&roots)?;
-        if command.is_none() {
-            session.warn_if_blind(&roots);
+        session.attacher.prepare();
+        session.add_roots(&arguments.pids)?;
+        session.warn_if_blind(&arguments.pids);
+        if let Some(command) = command {
+            // It still is a copy of this program. What it will map gets its probes now: a probe takes the kernel some
+            // tens of milliseconds, more than a short command may live, and stays with the process when it executes.
+            session.kernel.add_process(command)?;
+            session.processes.add(command);
+            session.attacher.attach_ahead(&mut session.kernel, command);
         }
         Ok(session)
     }

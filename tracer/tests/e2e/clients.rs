@@ -98,12 +98,14 @@ sys.exit(42)
     }
 }
 
-/// Children of the command are followed, and two of them at a time are told apart.
+/// Children of the command are followed, and two of them at a time are told apart. They take their time before they
+/// call: probes for a new process need some hundred milliseconds (docs/limits.md), and stay when it executes.
 #[test]
 fn children_of_a_command() {
     let nginx = Nginx::start(NginxConfig::new(Scheme::Https));
     let curl = |id: &str| format!("curl -s -k --ipv4 -o /dev/null '{}'", nginx.url(&format!("/small.txt?id={id}")));
-    let script = format!("{} & {} & wait; {}", curl("a"), curl("b"), curl("c"));
+    let child = |id: &str| format!("(sleep 5; exec {})", curl(id));
+    let script = format!("{} & {} & wait; {}", child("a"), child("b"), child("c"));
     let outcome = Tracer::launch(&[], &["sh", "-c", &script]).wait();
     outcome.assert_success();
     let log = nginx.wait_for_log(3);
