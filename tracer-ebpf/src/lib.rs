@@ -215,7 +215,7 @@ pub struct Socket {
     pub read_base: u32,
     /// TCP: `write_seq`, likewise.
     pub write_base: u32,
-    /// Unix: bytes read so far.
+    /// Bytes read so far; of TCP modulo 2^32.
     pub read_count: u64,
     /// Unix: bytes written so far.
     pub write_count: u64,

@@ -13,6 +13,7 @@ use crate::{config, datagram, memory, tls};
 
 pub const MSG_PEEK: i32 = 2;
 pub const MSG_TRUNC: i32 = 0x20;
+const ESTABLISHED: u8 = 1;
 
 /// One transfer that has ended.
 #[derive(Clone, Copy)]
@@ -181,11 +182,16 @@ fn advance(transfer: &Transfer, socket: &mut Socket) -> u64 {
         socket.read_base = if transfer.write { read } else { read.wrapping_sub(length) };
         socket.write_base = if transfer.write { written.wrapping_sub(length) } else { written };
     }
-    let position = if transfer.write {
-        written.wrapping_sub(length).wrapping_sub(socket.write_base)
-    } else {
-        read.wrapping_sub(length).wrapping_sub(socket.read_base)
-    };
+    if transfer.write {
+        return u64::from(written.wrapping_sub(length).wrapping_sub(socket.write_base));
+    }
+    let mut position = read.wrapping_sub(length).wrapping_sub(socket.read_base);
+    // A read that comes to the peer's FIN counts it as a byte (tcp_recvmsg_locked, found_fin_ok).
+    let with_fin = position == (socket.read_count as u32).wrapping_add(1);
+    if with_fin && kernel::<u8>(transfer.sk, &config::SOCK_STATE) != ESTABLISHED {
+        position = position.wrapping_sub(1);
+    }
+    socket.read_count = u64::from(position.wrapping_add(length));
     u64::from(position)
 }
 
