@@ -42,7 +42,7 @@ impl Answer {
 
     /// Whether it says more than that the server is ready.
     pub(super) fn tells(&self) -> bool {
-        !self.response.status.is_empty() || self.returned.is_some()
+        !self.response.status.is_empty() || self.returned.is_some() || self.response.copy_bytes.is_some()
     }
 
     /// What is known although the rest was not seen.

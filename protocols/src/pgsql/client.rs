@@ -187,12 +187,17 @@ impl Session {
         if message.kind == b'd' {
             copy.copied(message.bytes - HEADER as u64);
         } else {
+            copy.copy_ended = true;
             self.end_copy_in();
         }
     }
 
     /// Adds a message to what leads to the next Execute.
     fn unit(&mut self, command: &'static str, message: &Message<'_>) -> Draft {
+        if self.has_answered_all() {
+            // What went before was a request of its own (Parse and Flush, say), for whose answer the client has waited.
+            self.end_unit();
+        }
         let mut draft = match self.draft.take() {
             Some(mut draft) => {
                 draft.add(message);

@@ -36,6 +36,18 @@ pub(super) struct Portal {
     pub(super) reasons: Reasons,
 }
 
+impl Portal {
+    /// The same, as if none of its parameters had been kept.
+    pub(super) fn without_parameters(&self) -> Self {
+        Self {
+            prepared: self.prepared.clone(),
+            statement: self.statement.clone(),
+            parameters: Parameters { values: Vec::new(), truncated: true },
+            reasons: self.reasons,
+        }
+    }
+}
+
 /// Values by name, bounded: the oldest are forgotten.
 #[derive(Debug)]
 pub(super) struct Names<V> {

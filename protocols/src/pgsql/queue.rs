@@ -91,6 +91,8 @@ pub(super) struct Draft {
     pub(super) bound: Option<Arc<Portal>>,
     pub(super) row_limit: u32,
     pub(super) copy_bytes: Option<u64>,
+    /// The client has said that its data of a COPY ends.
+    pub(super) copy_ended: bool,
     pub(super) function_oid: Option<u32>,
 }
 
@@ -111,6 +113,7 @@ impl Draft {
             bound: None,
             row_limit: 0,
             copy_bytes: None,
+            copy_ended: false,
             function_oid: None,
         };
         draft.add(message);
@@ -124,6 +127,13 @@ impl Draft {
         if let Some(hole) = message.hole {
             self.reasons.add(hole.reason);
             self.missing += hole.lost;
+        }
+    }
+
+    /// Lets go of the parameters.
+    pub(super) fn forget_parameters(&mut self) {
+        if let Some(bound) = self.bound.as_deref() {
+            self.bound = Some(Arc::new(bound.without_parameters()));
         }
     }
 

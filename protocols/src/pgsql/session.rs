@@ -24,8 +24,12 @@ use super::queue::{Asked, Draft, Kind, Queue, Undo};
 use super::startup::Parameters;
 use crate::{Context, Exchange, Limits, Output, Part, Reason, Reasons, Side, Text, Time};
 
-/// Messages that may wait for each request that may ([`Limits::pending`]).
-const MESSAGES: usize = 8;
+/// How many times as many Executes may wait as other requests ([`Limits::pending`]): clients send thousands of them
+/// ahead. Those beyond that limit are kept without their parameters.
+const EXECUTES: usize = 8;
+
+/// How many times as many messages may wait.
+const MESSAGES: usize = 16;
 
 /// Pairing is lost.
 #[derive(Debug)]
@@ -37,6 +41,8 @@ struct Lost {
     exact: bool,
     /// Whether the client had no occasion yet to show that it waits its turn.
     early: bool,
+    /// Nothing was seen of either side before.
+    blank: bool,
     /// When the last ReadyForQuery passed, if nothing came from the server since.
     ready: Option<Time>,
     /// An answer to requests that were not seen.
@@ -99,6 +105,8 @@ pub(super) struct Session {
     /// The client sends data of a COPY.
     copying_in: bool,
     turns: Turns,
+    /// Why the answer to what is asked now may be another's: no ReadyForQuery was seen before.
+    blind: Reasons,
     /// Why pairing was lost before it was resumed because the client waits its turn.
     doubt: Option<Reasons>,
     lost: Option<Lost>,
@@ -122,6 +130,7 @@ impl Session {
             discarding: false,
             copying_in: false,
             turns: Turns::default(),
+            blind: Reasons::NONE,
             doubt: None,
             lost: None,
         };
@@ -136,6 +145,7 @@ impl Session {
         self.unseen.merge(reasons);
         let lost = self.lost.get_or_insert_with(|| Lost::new(reasons, 0, false));
         lost.early = true;
+        lost.blank = true;
     }
 
     /// A new login: nothing went before it.
@@ -143,6 +153,7 @@ impl Session {
         self.login = login;
         self.unseen = Reasons::NONE;
         self.doubt = None;
+        self.blind = Reasons::NONE;
         self.lost = None;
     }
 
@@ -161,7 +172,7 @@ impl Session {
         self.unit_number += 1;
     }
 
-    pub(super) fn enqueue(&mut self, asked: Asked, out: &mut Output<'_>) {
+    pub(super) fn enqueue(&mut self, mut asked: Asked, out: &mut Output<'_>) {
         if asked.kind == Kind::Sync {
             self.discarding = false;
         }
@@ -169,13 +180,23 @@ impl Session {
             return self.skip(asked, out);
         }
         self.turns.asks(asked.kind);
+        if let Some(draft) = &mut asked.draft {
+            draft.reasons.merge(self.blind);
+        }
         if let Some(lost) = &mut self.lost {
             lost.reported += u64::from(asked.kind.owes_ready());
             let reasons = lost.reasons;
             return self.give_up(asked, reasons, out);
         }
+        let mut limit = self.limits.pending;
+        if asked.kind != Kind::Query && asked.kind != Kind::Function {
+            if let Some(draft) = asked.draft.as_mut().filter(|_| self.queue.recorded() >= limit) {
+                draft.forget_parameters();
+            }
+            limit = limit.saturating_mul(EXECUTES);
+        }
         self.queue.push(asked);
-        if self.queue.recorded() > self.limits.pending
+        if self.queue.recorded() > limit
             && let Some(draft) = self.queue.give_up_oldest()
         {
             self.emit_unanswered(*draft, Reason::NoResponse.into(), out);
@@ -229,7 +250,9 @@ impl Session {
     pub(super) fn resume(&mut self, start: Time) {
         let Some(lost) = &self.lost else { return };
         let waits = !self.turns.pipelines && (self.turns.waits || lost.early);
-        if self.queue.is_empty() && waits && lost.ready.is_some_and(|ready| start >= ready) {
+        let ready = lost.ready.is_some_and(|ready| start >= ready);
+        if self.queue.is_empty() && waits && (ready || lost.blank) {
+            self.blind = if ready { Reasons::NONE } else { lost.reasons };
             self.doubt = Some(lost.reasons);
             self.lost = None;
         }
@@ -238,6 +261,7 @@ impl Session {
     /// ReadyForQuery has come.
     pub(super) fn turn(&mut self, out: &mut Output<'_>) {
         self.turns.ready(self.lost.is_none());
+        self.blind = Reasons::NONE;
         if self.turns.pipelines
             && let Some(reasons) = self.doubt.take()
         {
@@ -354,6 +378,9 @@ impl Session {
     pub(super) fn gap(&mut self, side: Side, reasons: Reasons, length: u64, out: &mut Output<'_>) {
         let lost = if reasons.contains(Reason::Gap) { length } else { 0 };
         self.turns.unbroken = false;
+        if let Some(lost) = &mut self.lost {
+            lost.blank = false;
+        }
         match side {
             Side::Server => {
                 if let Some(draft) = self.queue.next_recorded() {
@@ -391,6 +418,7 @@ impl Session {
     pub(super) fn stray(&mut self, message: &Message<'_>, ready: bool, out: &mut Output<'_>) {
         // An answer shows that there was a request.
         let lost = self.lost.get_or_insert_with(|| Lost::new(Reason::Gap.into(), 0, false));
+        lost.blank = false;
         lost.stray.add(message);
         lost.stray.take_result(message);
         if !ready {
@@ -413,6 +441,11 @@ impl Session {
 
     fn is_logging_in(&self) -> bool {
         self.queue.front().is_some_and(|front| front.kind == Kind::Startup)
+    }
+
+    /// Whether nothing that was asked is unanswered, for certain.
+    pub(super) fn has_answered_all(&self) -> bool {
+        self.queue.is_empty() && self.lost.is_none() && !self.discarding
     }
 
     pub(super) fn is_lost(&self) -> bool {
@@ -442,7 +475,8 @@ impl Session {
 
     /// The server wants data of a COPY, in both directions if `both`.
     pub(super) fn begin_copy_in(&mut self) {
-        self.copying_in = true;
+        let ended = self.queue.front().and_then(|front| front.draft.as_ref()).is_some_and(|draft| draft.copy_ended);
+        self.copying_in = !ended;
         if self.copies_in_by_execute() {
             let removed = self.queue.remove_syncs_behind_front();
             self.turns.asked = self.turns.asked.saturating_sub(removed);
@@ -494,6 +528,6 @@ impl Session {
 
 impl Lost {
     fn new(reasons: Reasons, reported: u64, exact: bool) -> Self {
-        Self { reasons, reported, exact, early: false, ready: None, stray: Answer::default() }
+        Self { reasons, reported, exact, early: false, blank: false, ready: None, stray: Answer::default() }
     }
 }

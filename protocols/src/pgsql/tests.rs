@@ -518,22 +518,53 @@ fn extended_queries() {
 
 #[test]
 fn an_execute_is_measured_from_parse_to_command_complete() {
-    let asked = [parse("", "SELECT 1", &[]), bind("", "", &[]), execute("", 0)];
+    let asked = [parse("", "SELECT 1", &[]), bind("", "", &[]), execute("", 0)].concat();
     let answer = [simple(b'1'), simple(b'2'), row("1"), complete("SELECT 1")];
     let conversation = logged_in(vec![
-        (C, vec![asked[0].clone(), simple(b'H')]),
-        (S, vec![answer[0].clone()]),
-        (C, vec![asked[1..].concat(), sync()]),
-        (S, vec![answer[1..].concat()]),
+        (C, vec![asked.clone(), sync()]),
+        (S, vec![answer[..3].concat()]),
+        (S, vec![answer[3].clone()]),
         (S, vec![ready(b'I')]),
     ]);
     let records = assert_split_invariant(&REGISTRATION, &script(&conversation));
     let (request, response) = (&records[0]["request"], &records[0]["response"]);
-    assert_eq!(request["bytes"], asked.concat().len());
-    assert_eq!([&request["start"], &request["end"]], [&json!(3_000_000), &json!(5_000_000)]);
+    assert_eq!(request["bytes"], asked.len());
+    assert_eq!([&request["start"], &request["end"]], [&json!(3_000_000), &json!(3_000_000)]);
     assert_eq!(response["bytes"], answer.concat().len());
-    assert_eq!([&response["start"], &response["end"]], [&json!(4_000_000), &json!(6_000_000)]);
+    assert_eq!([&response["start"], &response["end"]], [&json!(4_000_000), &json!(5_000_000)]);
     assert_eq!(response["transaction_status"], "idle");
+}
+
+/// Time that the client lets pass between preparing and executing is not latency.
+#[test]
+fn what_was_answered_before_bind_is_not_part_of_the_execute() {
+    let asked = [bind("", "a", &["p"]), execute("", 0)].concat();
+    let conversation = logged_in(vec![
+        (C, vec![parse("a", "SELECT 1", &[]), describe(b'S', "a"), simple(b'H')]),
+        (S, vec![simple(b'1'), types(&[25]), columns(1)]),
+        (C, vec![asked.clone(), sync()]),
+        (S, vec![simple(b'2'), row("1"), complete("SELECT 1"), ready(b'I')]),
+    ]);
+    let records = assert_split_invariant(&REGISTRATION, &script(&conversation));
+    let request = &records[0]["request"];
+    assert_eq!([&request["query"], &request["bytes"]], [&json!("SELECT 1"), &json!(asked.len())]);
+    assert_eq!(request["start"], 5_000_000);
+    assert_eq!(records[0]["response"]["start"], 6_000_000);
+}
+
+/// More than may wait: as `executemany` of a driver sends them.
+#[test]
+fn thousands_of_executes_ahead_are_paired() {
+    let count = 3000;
+    let mut batch = parse("a", "INSERT", &[]);
+    batch.extend((0..count).flat_map(|_| [bind("", "a", &["p"]), execute("", 0)].concat()));
+    let done = |_| [simple(b'2'), complete("INSERT 0 1")].concat();
+    let answer = [simple(b'1'), (0..count).flat_map(done).collect(), ready(b'I')].concat();
+    let records = run(&REGISTRATION, &script(&logged_in(vec![(C, vec![batch, sync()]), (S, vec![answer])])));
+    assert_eq!(records.len(), count);
+    assert!(records.iter().all(|record| record["response"]["affected_rows"] == 1));
+    assert_eq!(records[0]["request"]["parameters"], json!(["p"]));
+    assert_eq!(records[count - 1]["request"]["parameters_truncated"], true);
 }
 
 #[test]
@@ -550,6 +581,17 @@ fn copies() {
             json!([ok(
                 json!({"command": "copy", "query": "COPY t FROM STDIN", "copy_bytes": 4}),
                 json!({"status": "ok", "command_tag": "COPY 2", "rows": 2, "columns": 2, "transaction_status": "idle"}),
+            )]),
+        ),
+        (
+            "in, everything at once",
+            vec![
+                (C, vec![query("COPY t FROM STDIN"), data("1\n"), simple(b'c')]),
+                (S, vec![copy_response(b'G'), complete("COPY 1"), ready(b'I')]),
+            ],
+            json!([ok(
+                json!({"command": "copy", "query": "COPY t FROM STDIN", "copy_bytes": 2}),
+                json!({"status": "ok", "command_tag": "COPY 1", "rows": 1, "columns": 2, "transaction_status": "idle"}),
             )]),
         ),
         (
@@ -800,7 +842,7 @@ fn what_was_prepared_before_it_could_be_seen_is_not_known() {
 }
 
 #[test]
-fn joined_midstream_the_first_answer_is_not_paired_by_guess() {
+fn joined_midstream_the_first_pair_says_so() {
     let mut conversation = Conversation::new(&REGISTRATION, context(Transport::Tcp, true));
     for number in 1..=3 {
         conversation.say(C, &query(&format!("SELECT {number}")));
@@ -812,7 +854,7 @@ fn joined_midstream_the_first_answer_is_not_paired_by_guess() {
     assert_eq!(
         pairs,
         [
-            [&json!("SELECT 1"), &Value::Null, &json!(["midstream"])],
+            [&json!("SELECT 1"), &json!("SELECT 1"), &json!(["midstream"])],
             [&json!("SELECT 2"), &json!("SELECT 2"), &json!([])],
             [&json!("SELECT 3"), &json!("SELECT 3"), &json!([])],
         ]
