@@ -60,13 +60,17 @@ pub(super) struct Login {
 const FIXED: usize = 32;
 
 impl Login {
-    /// Reads the payload of a login; `None` if it is none. What follows the user may be missing.
+    /// Reads the payload of a login; `None` if it is none.
     pub(super) fn read(body: &[u8]) -> Option<Self> {
+        Self::read_41(body).or_else(|| Self::read_320(body))
+    }
+
+    /// `Protocol::HandshakeResponse41`, which is not easily mistaken. What follows the user may be missing.
+    pub(super) fn read_41(body: &[u8]) -> Option<Self> {
         let mut cursor = Cursor::new(body);
-        let lower = cursor.u32_le()?;
-        let mut capabilities = u64::from(lower);
+        let mut capabilities = u64::from(cursor.u32_le()?);
         if capabilities & capability::PROTOCOL_41 == 0 {
-            return Self::read_320(body);
+            return None;
         }
         let _max_packet = cursor.u32_le()?;
         let _charset = cursor.u8()?;
@@ -93,6 +97,9 @@ impl Login {
     fn read_320(body: &[u8]) -> Option<Self> {
         let mut cursor = Cursor::new(body);
         let capabilities = u64::from(cursor.u16_le()?);
+        if capabilities & capability::PROTOCOL_41 != 0 {
+            return None;
+        }
         let _max_packet = wire::u24(&mut cursor)?;
         if body.len() == cursor.position() {
             let tls = capabilities & capability::SSL != 0;

@@ -71,7 +71,7 @@ pub(super) fn infer(head: &[u8]) -> Inference {
             None => Inference::No,
         },
         (0, _) => infer_commands(head),
-        (1, _) if whole.and_then(Login::read).is_some() => Inference::Maybe(Sender::Client),
+        (1, _) if whole.and_then(Login::read_41).is_some() => Inference::Maybe(Sender::Client),
         (1, _) => infer_response(head, first, whole),
         _ => Inference::No,
     }

@@ -168,7 +168,13 @@ impl Session {
 
     pub(super) fn client(&mut self, packet: &Packet<'_>, ordered: bool, out: &mut Output<'_>) -> Control {
         match self.phase {
-            Phase::Greeting | Phase::Login => self.log_in(packet),
+            Phase::Greeting | Phase::Login => self.log_in(packet, out),
+            Phase::Auth if packet.sequence == 0 => {
+                // A command: the login has succeeded unseen.
+                self.login = None;
+                self.begin_commands();
+                self.command(packet, out)
+            }
             Phase::Auth => {
                 self.next_sequence = Some(packet.last_sequence.wrapping_add(1));
                 Control::Go
@@ -185,7 +191,7 @@ impl Session {
                 }
                 Control::Go
             }
-            Phase::Command if self.is_blank() && Login::read(&packet.body).is_some() => self.log_in(packet),
+            Phase::Command if self.is_blank() && Login::read_41(&packet.body).is_some() => self.log_in(packet, out),
             Phase::Command => self.broken(Side::Client, Violation("sequence_id"), out),
         }
     }
@@ -194,8 +200,10 @@ impl Session {
         self.lost.as_ref().is_some_and(|lost| lost.blank)
     }
 
-    fn log_in(&mut self, packet: &Packet<'_>) -> Control {
-        let Some(login) = Login::read(&packet.body) else { return Control::Resync(Violation("login")) };
+    fn log_in(&mut self, packet: &Packet<'_>, out: &mut Output<'_>) -> Control {
+        let Some(login) = Login::read(&packet.body) else {
+            return self.broken(Side::Client, Violation("login"), out);
+        };
         if login.tls {
             return Control::Stop(Handoff::Tls);
         }
@@ -249,15 +257,22 @@ impl Session {
         if let Some(lost) = &mut self.lost {
             lost.reported += 1;
             lost.quiet = false;
+            if lost.reasons.is_empty() {
+                lost.reasons.add(Reason::Gap);
+            }
             let reasons = lost.reasons;
             self.let_go(&mut draft);
             return self.emit_unanswered(draft, reasons, out);
         }
-        if let Some(reasons) = self.blind {
-            // Its turn has come: what was asked before has been answered unseen.
-            while let Some(over) = self.queue.pop_front() {
-                self.emit_unanswered(over, reasons, out);
+        if let Some(reasons) = self.blind.filter(|_| !self.queue.is_empty()) {
+            // Where the client waits its turn, what was asked before has been answered unseen.
+            let lost = self.lost.take();
+            self.pipelines |= !self.waits;
+            self.lose_all(reasons, out);
+            if !self.pipelines {
+                self.lost = lost;
             }
+            return self.enqueue(draft, out);
         }
         self.queue.push_back(draft);
         if self.queue.len() > self.limits.pending {
@@ -358,7 +373,7 @@ impl Session {
         if self.reply.may_be_complete() && !(packet.is_eof() && self.is_next(packet)) {
             self.settle(out);
         }
-        let Some(front) = self.queue.front() else { return self.stray(packet, out) };
+        let Some(front) = self.queue.front() else { return self.stray(packet) };
         let began_before = packet.last.is_some_and(|span| span.end < front.start);
         let expected = self.next_sequence.unwrap_or(1);
         if began_before || (ordered && packet.sequence != expected) {
@@ -397,7 +412,7 @@ impl Session {
         let Some(mut draft) = self.queue.pop_front() else { return };
         let ahead = self.queue.front().is_some_and(|next| reply.end().is_none_or(|end| next.start < end));
         self.pipelines |= ahead;
-        self.at_rest = self.queue.is_empty();
+        self.at_rest = self.queue.is_empty() && self.lost.is_none();
         self.let_go(&mut draft);
         draft.reasons.merge(reply.reasons);
         draft.missing += reply.missing;
@@ -446,18 +461,11 @@ impl Session {
     }
 
     /// A packet that answers nothing that was seen.
-    fn stray(&mut self, packet: &Packet<'_>, out: &mut Output<'_>) -> Control {
-        if self.lost.is_none() && packet.is_error() && packet.sequence <= 1 {
-            // The server says goodbye to an idle client.
-            let mut reply = Reply::default();
-            if reply.take(packet, Kind::Simple, &mut self.terms) == Progress::Done {
-                self.emit_unsolicited(reply, true, Reasons::NONE, out);
-                return Control::Go;
-            }
-        }
+    fn stray(&mut self, packet: &Packet<'_>) -> Control {
         self.at_rest = false;
-        // An answer shows that there was a request.
-        let lost = self.lost.get_or_insert_with(|| Lost::new(Reason::Gap.into()));
+        // An answer shows that there was a request; but with an error the server also says goodbye to an idle client.
+        let reasons = if packet.is_error() { Reasons::NONE } else { Reason::Gap.into() };
+        let lost = self.lost.get_or_insert_with(|| Lost::new(reasons));
         lost.blank = false;
         lost.quiet = true;
         if !lost.stray.has_begun() && packet.is_error() && Failure::read(&packet.body, &self.terms).is_some() {
@@ -479,19 +487,21 @@ impl Session {
     pub(super) fn gap(&mut self, side: Side, reasons: Reasons, length: u64, out: &mut Output<'_>) {
         let lost_bytes = if reasons.contains(Reason::Gap) { length } else { 0 };
         self.at_rest = false;
+        self.unseen.merge(reasons);
         if let Some(login) = &mut self.login {
             login.reasons.merge(reasons);
             login.missing += lost_bytes;
         }
-        if self.phase != Phase::Command {
-            self.phase = Phase::Command;
-        }
+        let logging_in = std::mem::replace(&mut self.phase, Phase::Command) != Phase::Command;
         if let Some(lost) = &mut self.lost {
             lost.blank = false;
         }
         match side {
             Side::Server => self.gap_of_server(reasons, lost_bytes, out),
             Side::Client => self.gap_of_client(reasons, lost_bytes),
+        }
+        if let Some(lost) = self.lost.as_mut().filter(|_| logging_in) {
+            lost.early = true;
         }
     }
 
@@ -513,7 +523,6 @@ impl Session {
     /// What was asked before is still answered in order; what comes after may be behind unseen commands.
     fn gap_of_client(&mut self, reasons: Reasons, lost_bytes: u64) {
         self.statements.doubt();
-        self.unseen.merge(reasons);
         (self.user, self.database) = (None, None);
         if self.takes_data()
             && let Some(front) = self.queue.front_mut()
@@ -526,8 +535,10 @@ impl Session {
         }
         let lost = self.lost.get_or_insert_with(|| Lost::new(reasons));
         lost.reasons.merge(reasons);
-        lost.early = false;
-        lost.quiet = false;
+        // An answer that came before the next command shows that the client has waited for it, not that it always does.
+        let answered = lost.stray.has_begun() && lost.reported == 0;
+        lost.early = answered;
+        lost.quiet = answered;
     }
 
     /// Reports everything that waits.

@@ -376,3 +376,515 @@ fn other_commands() {
         ),
     ]);
 }
+
+#[test]
+fn prepared_statements() {
+    let done = json!({ "status": "ok", "affected_rows": 0 });
+    let sql = "SELECT c FROM t WHERE a = ? AND b = ?";
+    let types: &[u8] = &[8, 0, 253, 0];
+    let values: &[u8] = b"\x05\0\0\0\0\0\0\0\x03ann";
+    for capabilities in [USUAL, USUAL | DEPRECATE_EOF] {
+        let rows = |first| {
+            let mut bodies = result_set(capabilities, &[], 2);
+            bodies.insert(bodies.len() - 1, b"\x00\x00\x01a".to_vec());
+            packets(first, &bodies)
+        };
+        let preparing = pair(
+            json!({ "command": "stmt_prepare", "query": sql }),
+            json!({ "status": "ok", "statement_id": 7, "columns": 1, "parameters": 2 }),
+        );
+        let executing = |parameters: Value| {
+            pair(
+                json!({ "command": "stmt_execute", "query": sql, "statement_id": 7, "parameters": parameters }),
+                json!({ "status": "resultset", "rows": 1, "columns": 1 }),
+            )
+        };
+        let of = |command: &str| json!({ "command": command, "query": sql, "statement_id": 7 });
+        let transfers = vec![
+            (C, prepare(sql)),
+            (S, prepared(capabilities, 7, 1, 2)),
+            (C, execute(7, &[0], Some(types), values)),
+            (S, rows(1)),
+            (C, execute(7, &[2], None, b"\x06\0\0\0\0\0\0\0")),
+            (S, rows(1)),
+            (C, of_id(0x18, 7, b"\x01\0a long value")),
+            (C, of_id(0x18, 7, b"\x01\0.")),
+            (C, execute(7, &[0], None, b"\x07\0\0\0\0\0\0\0")),
+            (S, rows(1)),
+            (C, of_id(0x1a, 7, b"")),
+            (S, ok(1)),
+            (C, [of_id(0x19, 7, b""), query("SELECT 1")].concat()),
+            (S, ok(1)),
+        ];
+        let data = |bytes: u64| {
+            let mut request = of("stmt_send_long_data");
+            request["data_bytes"] = bytes.into();
+            json!({ "request": request, "response": null, "reasons": [] })
+        };
+        let expected = vec![
+            preparing,
+            executing(json!([5, "ann"])),
+            executing(json!([6, null])),
+            data(12),
+            data(1),
+            executing(json!([7, { "long_data_bytes": 13 }])),
+            pair(of("stmt_reset"), done.clone()),
+            json!({ "request": of("stmt_close"), "response": null, "reasons": [] }),
+            pair(asked("SELECT 1"), done.clone()),
+        ];
+        assert_eq!(records(&logged_in(capabilities, transfers)), expected, "{capabilities:x}");
+    }
+}
+
+#[test]
+fn rows_behind_a_cursor_are_fetched() {
+    let opened = vec![vec![1], definition(), eof_body(2 | CURSOR)];
+    let fetched = vec![b"\x00\x00\x01a".to_vec(), b"\x00\x00\x01b".to_vec(), eof_body(2 | CURSOR)];
+    let transfers = vec![
+        (C, prepare("SELECT c FROM t")),
+        (S, prepared(0, 1, 1, 0)),
+        (C, of_id(0x17, 1, &[1, 1, 0, 0, 0])),
+        (S, packets(1, &opened)),
+        (C, of_id(0x1c, 1, &[2, 0, 0, 0])),
+        (S, packets(1, &fetched)),
+    ];
+    let records = records(&logged_in(USUAL, transfers));
+    assert_eq!(records[1]["response"], json!({ "status": "resultset", "rows": 0, "columns": 1 }));
+    assert_eq!(
+        records[2],
+        pair(
+            json!({ "command": "stmt_fetch", "query": "SELECT c FROM t", "statement_id": 1, "row_limit": 2 }),
+            json!({ "status": "resultset", "rows": 2 }),
+        )
+    );
+}
+
+/// MariaDB's connectors execute "the last" statement without waiting for its id.
+#[test]
+fn a_statement_is_executed_while_it_is_being_prepared() {
+    let sql = "INSERT INTO t VALUES (?)";
+    let failing = |sql: &str| (C, [prepare(sql), execute(u32::MAX, &[0], Some(&[3, 0]), &[1, 0, 0, 0])].concat());
+    let transfers = vec![
+        (C, [prepare(sql), execute(u32::MAX, &[0], Some(&[3, 0]), &[9, 0, 0, 0])].concat()),
+        (S, prepared(USUAL, 4, 0, 1)),
+        (S, ok(1)),
+        failing("INSERT INTO u VALUES (?)"),
+        (S, [error(1, 1146, "42S02", "no table"), error(1, 1243, "HY000", "no statement")].concat()),
+    ];
+    let records = records(&logged_in(USUAL, transfers));
+    assert_eq!(
+        records[1],
+        pair(
+            json!({ "command": "stmt_execute", "query": sql, "parameters": [9] }),
+            json!({ "status": "ok", "affected_rows": 0 }),
+        )
+    );
+    assert_eq!(records[3]["request"], json!({ "command": "stmt_execute" }));
+    assert_eq!(records[3]["response"]["error_code"], 1243);
+}
+
+#[test]
+fn logins() {
+    let refused = error(0, 1040, "08004", "Too many connections");
+    let denied = json!({
+        "status": "error", "error_code": 1045, "sql_state": "28000", "error_message": "Access denied",
+    });
+    let failing = |exchange: Vec<(Side, Vec<u8>)>, sequence| {
+        let mut all = vec![(S, greeting()), (C, login_as(1, USUAL))];
+        all.extend(exchange);
+        all.push((S, error(sequence, 1045, "28000", "Access denied")));
+        all
+    };
+    let switch = vec![(S, packet(2, &[b"\xfemysql_native_password\0salt\0"])), (C, packet(3, &[&[9; 20]]))];
+    let failed = pair(json!({ "command": "login" }), denied);
+    let cases = [
+        (
+            "refused",
+            vec![(S, refused)],
+            vec![json!({
+                "request": null,
+                "response": { "status": "error", "error_code": 1040, "sql_state": "08004",
+                    "error_message": "Too many connections" },
+                "reasons": ["unsolicited"],
+            })],
+        ),
+        ("denied", failing(vec![], 2), vec![failed.clone()]),
+        ("denied after a switch", failing(switch, 4), vec![failed]),
+        (
+            "unanswered",
+            vec![(S, greeting()), (C, login_as(1, USUAL))],
+            vec![json!({ "request": { "command": "login" }, "response": null, "reasons": ["no_response"] })],
+        ),
+        ("accepted", logged_in(USUAL, vec![]), vec![]),
+    ];
+    for (name, transfers, expected) in cases {
+        assert_eq!(records(&transfers), expected, "{name}");
+    }
+}
+
+#[test]
+fn user_and_database_are_remembered() {
+    let schema_changed = ok_body(0, 0, 0, 0x4002, b"\x00\x08\x01\x06\x05news2");
+    let cases = [
+        ("login", USUAL, vec![], "ann", json!("shop")),
+        ("init_db", USUAL, vec![(C, command(2, b"news")), (S, ok(1))], "ann", json!("news")),
+        (
+            "init_db that fails",
+            USUAL,
+            vec![(C, command(2, b"news")), (S, error(1, 1049, "42000", "no"))],
+            "ann",
+            json!("shop"),
+        ),
+        ("use", USUAL, vec![(C, query("use `news`;")), (S, ok(1))], "ann", json!("news")),
+        ("use that is not plain", USUAL, vec![(C, query("use /* a */ news")), (S, ok(1))], "ann", Value::Null),
+        ("drop", USUAL, vec![(C, query("DROP DATABASE shop")), (S, ok(1))], "ann", Value::Null),
+        (
+            "tracked",
+            USUAL | SESSION_TRACK,
+            vec![(C, query("CALL p()")), (S, packet(1, &[&schema_changed]))],
+            "ann",
+            json!("news2"),
+        ),
+        (
+            "change_user",
+            USUAL,
+            vec![
+                (C, command(0x11, b"bob\0\x03pwdnews\0\x2d\0plugin\0")),
+                (S, packet(1, &[b"\xfeplugin\0salt\0"])),
+                (C, packet(2, &[b"proof"])),
+                (S, ok(3)),
+            ],
+            "bob",
+            json!("news"),
+        ),
+    ];
+    for (name, capabilities, mut transfers, user, database) in cases {
+        transfers.extend([(C, command(0x0e, b"")), (S, ok(1))]);
+        let conversation = logged_in(capabilities, transfers);
+        let records = assert_split_invariant(&REGISTRATION, &script(&conversation));
+        let last = &records.last().unwrap()["request"];
+        assert_eq!((&last["user"], &last["database"]), (&json!(user), &database), "{name}");
+        assert_eq!(last["command"], "ping", "{name}");
+    }
+}
+
+#[test]
+fn tls_is_handed_over_and_the_login_goes_on_inside() {
+    use crate::{Connection, Direction, Layer, Segment, Span, Time};
+    let mut exchanges = Vec::new();
+    let protocols = std::sync::Arc::from([&REGISTRATION]);
+    let mut connection = Connection::new(protocols, context(Transport::Tcp, false), Some(Direction::Read));
+    let ssl_request = packet(1, &[&((USUAL | SSL) as u32).to_le_bytes(), &[0, 0, 0, 1, 45], &[0; 23]]);
+    let mut positions = [[0; 2]; 2];
+    let transfers = [
+        (Layer::Socket, S, greeting()),
+        (Layer::Socket, C, ssl_request),
+        (Layer::Socket, C, b"\x16\x03\x01 ciphertext".to_vec()),
+        (Layer::Tls, C, login_as(2, USUAL | SSL)),
+        (Layer::Tls, S, ok(3)),
+        (Layer::Tls, C, query("SELECT 1")),
+        (Layer::Tls, S, ok(1)),
+    ];
+    for (at, (layer, side, bytes)) in transfers.iter().enumerate() {
+        let position: &mut u64 = &mut positions[*layer as usize][*side as usize];
+        let span = Span::at(Time(at as u64));
+        let segment = Segment { position: *position, bytes, length: bytes.len() as u64, span };
+        *position += bytes.len() as u64;
+        let direction = if *side == C { Direction::Read } else { Direction::Write };
+        connection.data(*layer, direction, segment, &mut exchanges);
+    }
+    assert_eq!(exchanges.len(), 1);
+    let record = testing::render(&exchanges[0]);
+    assert_eq!((&record["request"]["query"], &record["request"]["user"]), (&json!("SELECT 1"), &json!("ann")));
+    assert_eq!(record["reasons"], json!([]));
+}
+
+#[test]
+fn recognition() {
+    use Inference::{Maybe, More, No, Sure};
+    let (client, server) = (Sender::Client, Sender::Server);
+    let cases: Vec<(&str, Vec<u8>, Inference)> = vec![
+        ("greeting", greeting(), Sure(server)),
+        ("start of a greeting", greeting()[..20].to_vec(), More),
+        ("refusal", error(0, 1040, "08004", "Too many connections"), Sure(server)),
+        ("refusal of old", packet(0, &[b"\xff\x6a\x04Host is not allowed"]), Sure(server)),
+        ("login", login_as(1, USUAL), Maybe(client)),
+        ("query", query("SELECT 1"), Sure(client)),
+        ("start of a query", query("SELECT name FROM things")[..20].to_vec(), Maybe(client)),
+        ("query that is no SQL", query("\x01\x02\x03\x04"), No),
+        ("ping", command(0x0e, b""), Maybe(client)),
+        ("OK", ok(1), Maybe(server)),
+        ("result set", packets(1, &result_set(0, &["a"], 2)), Maybe(server)),
+        ("error", error(1, 1054, "42S22", "Unknown"), Maybe(server)),
+        ("one byte", vec![5], More),
+        ("HTTP", b"GET / HTTP/1.1\r\n\r\n".to_vec(), No),
+        ("Redis", b"*1\r\n$4\r\nPING\r\n".to_vec(), No),
+        ("TLS", b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03".to_vec(), No),
+        ("PostgreSQL startup", b"\0\0\0\x13\0\x03\0\0user\0ann\0\0".to_vec(), No),
+        ("PostgreSQL query", b"Q\0\0\0\x0dSELECT 1\0".to_vec(), No),
+        ("MongoDB", b"\x3a\0\0\0\x01\0\0\0\0\0\0\0\xd4\x07\0\0\0\0\0\0admin.$cmd\0".to_vec(), No),
+        ("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), No),
+        ("zeros", vec![0; 64], No),
+    ];
+    for (name, bytes, expected) in cases {
+        assert_eq!((REGISTRATION.infer)(&bytes, Transport::Tcp), expected, "{name}");
+    }
+}
+
+#[test]
+fn secrets_are_redacted() {
+    let mut run = exchanges(&logged_in(
+        USUAL,
+        vec![
+            (C, query("SELECT * FROM t WHERE name = 'secret'")),
+            (S, error(1, 1064, "42000", "syntax to use near 'secret' at line 1")),
+            (C, prepare("SELECT ?")),
+            (S, prepared(USUAL, 1, 0, 1)),
+            (C, execute(1, &[0], Some(&[253, 0]), b"\x06secret")),
+            (S, ok(1)),
+        ],
+    ));
+    assert_eq!(run.len(), 3);
+    for exchange in &mut run {
+        for part in [&mut exchange.request, &mut exchange.response].into_iter().flatten() {
+            part.payload.redact();
+        }
+        assert!(!testing::render(exchange).to_string().contains("secret"), "{:?}", testing::render(exchange));
+    }
+}
+
+fn exchanges(conversation: &[(Side, Vec<u8>)]) -> Vec<crate::Exchange> {
+    use crate::{Connection, Direction, Layer, Segment, Span};
+    let mut exchanges = Vec::new();
+    let protocols = std::sync::Arc::from([&REGISTRATION]);
+    let mut connection = Connection::new(protocols, context(Transport::Tcp, false), Some(Direction::Read));
+    let mut positions = [0; 2];
+    for (side, bytes) in conversation {
+        let position = &mut positions[*side as usize];
+        let segment = Segment { position: *position, bytes, length: bytes.len() as u64, span: Span::default() };
+        *position += bytes.len() as u64;
+        let direction = if *side == C { Direction::Read } else { Direction::Write };
+        connection.data(Layer::Socket, direction, segment, &mut exchanges);
+    }
+    exchanges
+}
+
+/// One request and its answer, both of which carry its number.
+#[derive(Clone, Copy, Debug)]
+enum Operation {
+    Query,
+    Failing,
+    Update,
+    /// Prepare, then execute.
+    Prepared,
+    /// Close a statement and ask in one transfer.
+    Close,
+    File,
+}
+
+const OPERATIONS: [Operation; 6] =
+    [Operation::Query, Operation::Update, Operation::Prepared, Operation::Failing, Operation::Close, Operation::File];
+
+/// What a client sends, and what its server answers; each in the transfers that one of them has to wait for. The
+/// number of affected rows, of rows or the error tells which answer it is.
+fn conversation_of(operation: Operation, number: u8) -> Vec<(Side, Vec<u8>)> {
+    let sql = format!("SELECT {number:02}");
+    let rows = vec!["a"; number.into()];
+    let answer = packets(1, &result_set(0, &rows, 2));
+    match operation {
+        Operation::Query => vec![(C, query(&sql)), (S, answer)],
+        Operation::Failing => vec![(C, query(&sql)), (S, error(1, 3000 + u16::from(number), "HY000", &sql))],
+        Operation::Update => vec![(C, query(&sql)), (S, packet(1, &[&ok_body(0, number, 0, 2, b"")]))],
+        Operation::Prepared => {
+            let mut bodies = result_set(0, &[], 2);
+            bodies.splice(3..3, vec![b"\x00\x00\x01a".to_vec(); number.into()]);
+            vec![
+                (C, prepare(&sql)),
+                (S, prepared(0, number.into(), 1, 0)),
+                (C, of_id(0x17, number.into(), &[0, 1, 0, 0, 0])),
+                (S, packets(1, &bodies)),
+            ]
+        }
+        Operation::Close => vec![(C, [of_id(0x19, 99, b""), query(&sql)].concat()), (S, answer)],
+        Operation::File => vec![
+            (C, query(&sql)),
+            (S, packet(1, &[b"\xfbf"])),
+            (C, [packet(2, &[b"1,2\n"]), packet(3, &[])].concat()),
+            (S, packet(4, &[&ok_body(0, number, 0, 2, b"")])),
+        ],
+    }
+}
+
+fn in_turn(operations: &[Operation]) -> Vec<(Side, Vec<u8>)> {
+    let numbered = operations.iter().zip(1..);
+    logged_in(USUAL, numbered.flat_map(|(&operation, number)| conversation_of(operation, number)).collect())
+}
+
+/// As many requests as `ahead` are on their way before the first is answered; then one after each answer.
+fn ahead(operations: &[Operation], ahead: usize) -> Vec<(Side, Vec<u8>)> {
+    let conversations = operations.iter().zip(1..).flat_map(|(&operation, number)| conversation_of(operation, number));
+    let (requests, answers): (Vec<_>, Vec<_>) = conversations.partition(|(side, _)| *side == C);
+    let mut requests = requests.into_iter();
+    let mut all: Vec<_> = requests.by_ref().take(ahead).collect();
+    for answer in answers {
+        all.push(answer);
+        all.extend(requests.next());
+    }
+    logged_in(USUAL, all)
+}
+
+/// The numbers that a record's request and its response carry.
+fn numbers(record: &Value) -> (Option<u64>, Option<u64>) {
+    let request = &record["request"];
+    let asked = request["query"].as_str().and_then(|sql| sql.strip_prefix("SELECT "));
+    let asked = asked.filter(|number| number.len() == 2).and_then(|number| number.parse().ok());
+    let response = &record["response"];
+    let shown = ["statement_id", "rows", "affected_rows"].iter().find_map(|name| response[name].as_u64());
+    let answered = response["error_code"].as_u64().map(|code| code - 3000).or(shown);
+    // Rows of which not all were seen.
+    let cut = response["bytes"].is_null();
+    (asked.or(request["statement_id"].as_u64()), answered.filter(|_| !cut))
+}
+
+/// No record pairs a request with the answer to another, and those that say that they are complete are. Gives how
+/// many are complete.
+fn assert_true(what: &str, records: &[Value], whole: &[Value]) -> usize {
+    let mut complete = 0;
+    for record in records {
+        if let (Some(request), Some(response)) = numbers(record) {
+            assert_eq!(request, response, "{what}: {record}");
+        }
+        if record["reasons"] == json!([]) {
+            let record = bare(record.clone());
+            assert!(whole.contains(&record), "{what}: {record} is not one of {whole:?}");
+            complete += 1;
+        }
+    }
+    complete
+}
+
+fn all_records(conversation: &[(Side, Vec<u8>)]) -> Vec<Value> {
+    run(&REGISTRATION, &script(conversation)).into_iter().map(bare).collect()
+}
+
+#[test]
+fn across_holes_every_pair_is_a_true_pair() {
+    use Operation::{Failing, Query, Update};
+    for (name, conversation) in [
+        ("in turn", in_turn(&OPERATIONS)),
+        ("two ahead", ahead(&[Query, Update, Failing, Query, Update], 2)),
+        ("three ahead", ahead(&[Query, Update, Update, Update, Failing, Query], 3)),
+    ] {
+        let whole = all_records(&conversation);
+        let all = assert_true(name, &run(&REGISTRATION, &script(&conversation)), &whole);
+        assert_eq!(all, whole.len(), "{name}");
+        let mut most = 0;
+        with_holes(&REGISTRATION, &script(&conversation), &[1, 7, 40], |hole, records| {
+            most = most.max(assert_true(&format!("{name}, {hole}"), &records, &whole));
+            let requests = records.iter().filter(|record| !record["request"].is_null()).count();
+            let login = usize::from(records.iter().any(|record| record["request"]["command"] == "login"));
+            assert!(requests <= whole.len() + login, "{name}, {hole}: invented requests: {records:?}");
+        });
+        assert!(most >= whole.len() - 1, "{name}: {most} of {}", whole.len());
+    }
+}
+
+#[test]
+fn pairing_goes_on_after_a_hole() {
+    let conversation = in_turn(&[Operation::Query; 8]);
+    for lost in 5..12 {
+        let mut run = Conversation::new(&REGISTRATION, context(Transport::Tcp, false));
+        let mut records = Vec::new();
+        for (index, (side, bytes)) in conversation.iter().enumerate() {
+            if index == lost {
+                run.lose(*side, bytes.len() as u64);
+            } else {
+                run.say(*side, bytes);
+                records.extend(run.take());
+            }
+        }
+        records.extend(run.close());
+        let complete = records.iter().filter(|record| record["reasons"] == json!([])).count();
+        // The one that was lost, and the next, by which it shows.
+        assert!(complete >= 6, "transfer {lost}: {records:#?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn model_conversations_give_one_record_a_request(
+        chosen in proptest::collection::vec(0..OPERATIONS.len(), 1..12),
+        cut in 1_usize..64,
+    ) {
+        let operations: Vec<_> = chosen.iter().map(|&index| OPERATIONS[index]).collect();
+        let conversation = in_turn(&operations);
+        let mut pieces = Conversation::new(&REGISTRATION, context(Transport::Tcp, false));
+        for (side, bytes) in &conversation {
+            bytes.chunks(cut).for_each(|piece| pieces.say_part(*side, piece, piece.len() as u64));
+        }
+        let records = pieces.close();
+        prop_assert_eq!(assert_true("model", &records, &all_records(&conversation)), records.len());
+        let twice = |it: &&Operation| matches!(it, Operation::Prepared | Operation::Close);
+        prop_assert_eq!(records.len(), operations.len() + operations.iter().filter(twice).count());
+    }
+
+    #[test]
+    fn several_holes_and_joining_late_never_make_a_false_pair(
+        chosen in proptest::collection::vec(0..OPERATIONS.len(), 1..12),
+        fates in proptest::collection::vec((0_u8..4, any::<prop::sample::Index>(), any::<prop::sample::Index>()), 32),
+        midstream in any::<bool>(),
+    ) {
+        let operations: Vec<_> = chosen.iter().map(|&index| OPERATIONS[index]).collect();
+        let conversation = in_turn(&operations);
+        let start = if midstream { 3 } else { 0 };
+        let mut happened = Vec::new();
+        let mut run = Conversation::new(&REGISTRATION, context(Transport::Tcp, midstream));
+        let mut records = Vec::new();
+        for ((side, bytes), (fate, from, to)) in conversation.iter().skip(start).zip(fates.iter().cycle()) {
+            let (from, to) = (from.index(bytes.len()), to.index(bytes.len()));
+            happened.push((side, bytes.len(), *fate, from, to));
+            match fate {
+                0 if from < to => {
+                    run.say(*side, &bytes[..from]);
+                    run.lose(*side, (to - from) as u64);
+                    run.say_part(*side, &bytes[to..], (bytes.len() - to) as u64);
+                }
+                1 if from < to => run.say_part(*side, &bytes[..from], bytes.len() as u64),
+                _ => run.say(*side, bytes),
+            }
+            records.extend(run.take());
+        }
+        records.extend(run.close());
+        let what = format!("{operations:?}, midstream {midstream}: {happened:?}");
+        for record in &records {
+            if let (Some(request), Some(response)) = numbers(record) {
+                prop_assert_eq!(request, response, "{}: {}", what, record);
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_survived(
+        transfers in proptest::collection::vec((any::<bool>(), proptest::collection::vec(any::<u8>(), 1..60)), 1..12),
+        bodies in proptest::collection::vec(
+            (any::<bool>(), 0_u8..4, proptest::collection::vec(any::<u8>(), 0..30)), 0..40),
+        midstream in any::<bool>(),
+        capabilities in any::<u64>(),
+    ) {
+        let mut run = Conversation::new(&REGISTRATION, context(Transport::Tcp, midstream));
+        if !midstream {
+            run.say(S, &greeting());
+            run.say(C, &login_as(1, capabilities | 1 << 9));
+            run.say(S, &ok(2));
+        }
+        for (client, sequence, body) in &bodies {
+            run.say(if *client { C } else { S }, &packet(*sequence, &[body]));
+        }
+        for (client, bytes) in &transfers {
+            run.say(if *client { C } else { S }, bytes);
+        }
+        run.close();
+    }
+}
