@@ -122,7 +122,7 @@ impl Session {
             reply: Reply::default(),
             next_sequence: None,
             lost,
-            blind: None,
+            blind: midstream.then_some(unseen),
             doubt: None,
             joined: Reasons::NONE,
             unseen,
@@ -498,7 +498,13 @@ impl Session {
         }
         match side {
             Side::Server => self.gap_of_server(reasons, lost_bytes, out),
-            Side::Client => self.gap_of_client(reasons, lost_bytes),
+            Side::Client => {
+                if self.blind.is_some() {
+                    // Whether the server has answered before what comes next cannot be seen.
+                    self.lose_all(reasons, out);
+                }
+                self.gap_of_client(reasons, lost_bytes);
+            }
         }
         if let Some(lost) = self.lost.as_mut().filter(|_| logging_in) {
             lost.early = true;

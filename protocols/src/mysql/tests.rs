@@ -811,7 +811,7 @@ fn pairing_goes_on_after_a_hole() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn model_conversations_give_one_record_a_request(
