@@ -1,6 +1,7 @@
 //! MySQL: the client/server protocol of MySQL 4.1 and later and of MariaDB.
 
 mod command;
+mod compress;
 mod login;
 mod packet;
 mod parameters;
@@ -16,8 +17,11 @@ mod wire;
 use packet::{Framer, Hole, Packet, Taken};
 use session::{Control, Session};
 
+use crate::parser::Mark;
 use crate::reassembly::Cause;
-use crate::{Boundary, Context, Input, Output, Parser, Registration, Side, Skipped, Step, Time, Transport};
+use crate::{
+    Boundary, Context, Input, Output, Parser, Reason, Registration, Side, Skipped, Span, Step, Time, Transport,
+};
 
 const NAME: &str = "mysql";
 
@@ -35,12 +39,21 @@ pub static REGISTRATION: Registration = Registration {
 struct Mysql {
     client: Framer,
     server: Framer,
+    /// Around them, if the connection is compressed.
+    compressed_client: compress::Stream,
+    compressed_server: compress::Stream,
     session: Session,
 }
 
 impl Mysql {
     fn new(context: Context) -> Self {
-        Self { client: Framer::default(), server: Framer::default(), session: Session::new(context) }
+        Self {
+            client: Framer::default(),
+            server: Framer::default(),
+            compressed_client: compress::Stream::default(),
+            compressed_server: compress::Stream::default(),
+            session: Session::new(context),
+        }
     }
 
     fn framer(&mut self, side: Side) -> &mut Framer {
@@ -52,20 +65,150 @@ impl Mysql {
 
     fn packet(&mut self, side: Side, packet: &Packet<'_>, out: &mut Output<'_>) -> Control {
         match side {
-            Side::Client => self.session.client(packet, true, out),
-            Side::Server => self.session.server(packet, true, out),
+            Side::Client => self.session.client(packet, out),
+            Side::Server => self.session.server(packet, out),
         }
     }
-}
 
-impl Parser for Mysql {
-    fn step(&mut self, side: Side, input: Input<'_>, out: &mut Output<'_>) -> Step {
+    fn stream(&mut self, side: Side) -> &mut compress::Stream {
+        match side {
+            Side::Client => &mut self.compressed_client,
+            Side::Server => &mut self.compressed_server,
+        }
+    }
+
+    /// Takes the next packet, or part of one, from ordinary bytes.
+    fn take<'a>(&mut self, side: Side, input: Input<'a>) -> Taken<'a> {
         let framer = match side {
             Side::Client => &mut self.client,
             Side::Server => &mut self.server,
         };
         let session = &self.session;
-        match framer.take(input, |head| session.keep(side, head.code)) {
+        framer.take(input, |head| session.keep(side, head.code))
+    }
+
+    /// Where the login was not seen, the first command shows whether the connection is compressed.
+    fn is_compressed(&mut self, side: Side, bytes: &[u8]) -> bool {
+        if side == Side::Client && self.session.compressed.is_none() {
+            let content = compress::first_content(bytes);
+            self.session.compressed = content.filter(|content| recognise::are_commands(content)).map(|_| true);
+        }
+        self.session.compressed == Some(true)
+    }
+
+    /// A step through the outer packets of a compressed connection.
+    fn step_compressed(&mut self, side: Side, input: Input<'_>, out: &mut Output<'_>) -> Step {
+        let Some(mut current) = self.stream(side).current.take() else {
+            return match self.stream(side).header(input) {
+                Some(()) => Step::Consumed(compress::HEADER),
+                None => Step::Need(compress::HEADER),
+            };
+        };
+        let mut at = 0;
+        while let Some(rest) = input.bytes.get(at..).filter(|rest| !rest.is_empty() && !current.is_over()) {
+            match current.decode(rest) {
+                Ok((consumed, content)) => {
+                    at += consumed;
+                    self.stream(side).uncharged += consumed as u64;
+                    let span = compress::Stream::span(&current, input, at);
+                    let starts = !content.is_empty() && !std::mem::replace(&mut current.begun, true);
+                    if let Control::Stop(handoff) = self.content(side, &content, span, starts, out) {
+                        return Step::Stop { consumed: at.max(1), handoff };
+                    }
+                }
+                Err(_) => {
+                    current.ignore();
+                    self.lose_content(side, Reason::ParseError, 0, out);
+                }
+            }
+        }
+        if !current.is_over() {
+            self.stream(side).current = Some(current);
+        }
+        Step::Consumed(at)
+    }
+
+    /// Takes some of what outer packets hold. `starts`: it is the first of its outer packet.
+    fn content(&mut self, side: Side, content: &[u8], span: Span, starts: bool, out: &mut Output<'_>) -> Control {
+        if content.is_empty() {
+            return Control::Go;
+        }
+        if self.stream(side).lost && !(starts && self.begins(side, content)) {
+            return Control::Go;
+        }
+        let mut carry = std::mem::take(&mut self.stream(side).carry);
+        carry.extend_from_slice(content);
+        let marks = [Mark { offset: 0, span, transfer_start: starts }];
+        let mut at = 0;
+        while let Some(rest) = carry.get(at..).filter(|rest| !rest.is_empty()) {
+            let input = Input { bytes: rest, uncaptured: 0, transfer_start: starts, offset: at, marks: &marks };
+            match self.inner(side, input, span, out) {
+                (0, _) => break,
+                (_, Control::Resync(_)) => {
+                    self.stream(side).lose_content();
+                    return Control::Go;
+                }
+                (_, Control::Stop(handoff)) => return Control::Stop(handoff),
+                (consumed, Control::Go) => at += consumed,
+            }
+        }
+        self.stream(side).carry = carry.get(at..).unwrap_or_default().to_vec();
+        Control::Go
+    }
+
+    /// One step through content: how much it took, and what is to be done.
+    fn inner(&mut self, side: Side, input: Input<'_>, span: Span, out: &mut Output<'_>) -> (usize, Control) {
+        let pass = &mut self.stream(side).pass;
+        if *pass > 0 {
+            let passed = (*pass).min(input.bytes.len() as u64);
+            *pass -= passed;
+            let over = *pass == 0;
+            let packet = if over { self.framer(side).passed(Some(span)) } else { None };
+            let control = packet.map_or(Control::Go, |packet| self.charged(side, packet, out));
+            return (passed as usize, control);
+        }
+        match self.take(side, input) {
+            Taken::Need(_) => (0, Control::Go),
+            Taken::More(consumed) => (consumed, Control::Go),
+            Taken::Pass { consumed, length } => {
+                self.stream(side).pass = length.into();
+                // Nothing of the content may have been taken: what is to be passed over follows at once.
+                if consumed == 0 { self.inner(side, input, span, out) } else { (consumed, Control::Go) }
+            }
+            Taken::Packet(consumed, packet) => (consumed, self.charged(side, packet, out)),
+        }
+    }
+
+    /// A packet from compressed content is charged with the bytes on the wire since the one before.
+    fn charged(&mut self, side: Side, packet: Packet<'_>, out: &mut Output<'_>) -> Control {
+        let bytes = std::mem::take(&mut self.stream(side).uncharged);
+        self.packet(side, &Packet { bytes, ..packet }, out)
+    }
+
+    /// Whether a packet surely begins with some content.
+    fn begins(&mut self, side: Side, content: &[u8]) -> bool {
+        let expects = self.session.expects();
+        if side == Side::Server && expects.is_none() {
+            self.session.saw_server();
+        }
+        let found = recognise::boundary(side, content, true, expects) == Boundary::At(0);
+        self.stream(side).lost = !found;
+        found
+    }
+
+    fn lose_content(&mut self, side: Side, reason: Reason, length: u64, out: &mut Output<'_>) {
+        self.framer(side).cut();
+        self.stream(side).lose_content();
+        self.session.gap(side, reason.into(), length, out);
+    }
+}
+
+impl Parser for Mysql {
+    fn step(&mut self, side: Side, input: Input<'_>, out: &mut Output<'_>) -> Step {
+        if self.is_compressed(side, input.bytes) {
+            return self.step_compressed(side, input, out);
+        }
+        match self.take(side, input) {
             Taken::Need(total) => Step::Need(total),
             Taken::More(consumed) => Step::Consumed(consumed),
             Taken::Pass { consumed, length } => Step::Skip { consumed, length: length.into() },
@@ -85,6 +228,10 @@ impl Parser for Mysql {
 
     fn gap(&mut self, side: Side, length: u64, cause: Cause, out: &mut Output<'_>) {
         let hole = Hole::new(length, cause);
+        if self.session.compressed == Some(true) {
+            self.stream(side).lose(length);
+            return self.lose_content(side, hole.reason, length, out);
+        }
         let (packet, survives) = self.framer(side).lose(length, hole);
         if let Some(packet) = packet.filter(|_| survives) {
             self.packet(side, &packet, out);
@@ -94,6 +241,15 @@ impl Parser for Mysql {
     }
 
     fn resync(&mut self, side: Side, bytes: &[u8], transfer_start: bool) -> Boundary {
+        if self.is_compressed(side, bytes) {
+            if transfer_start && bytes.len() < compress::HEADER {
+                return Boundary::None { discard: 0 };
+            }
+            let inside = self.stream(side).current.is_some();
+            let begins = transfer_start && compress::begins(bytes, if side == Side::Client { 0 } else { 1 });
+            self.stream(side).lost = true;
+            return if inside || begins { Boundary::At(0) } else { Boundary::None { discard: bytes.len() } };
+        }
         let rest = self.framer(side).rest();
         if let Some(length) = rest.take() {
             return match usize::try_from(length) {

@@ -1,5 +1,6 @@
 //! Telling MySQL from other protocols, and finding where a packet begins.
 
+use super::compress;
 use super::login::{Greeting, Login};
 use super::packet::Head;
 use super::reply::{Failure, Terms};
@@ -48,6 +49,26 @@ const VERBS: [&[u8]; 36] = [
 
 /// Judges the first bytes of one direction.
 pub(super) fn infer(head: &[u8]) -> Inference {
+    if let Some(content) = compress::first_content(head)
+        && are_commands(&content)
+    {
+        return Inference::Sure(Sender::Client);
+    }
+    match infer_plain(head) {
+        Inference::No => match compress::first_content(head).map(|content| infer_plain(&content)) {
+            Some(Inference::Maybe(Sender::Server)) => Inference::Maybe(Sender::Server),
+            _ => Inference::No,
+        },
+        judged => judged,
+    }
+}
+
+/// Whether this is nothing but commands, of which at least one is a statement.
+pub(super) fn are_commands(bytes: &[u8]) -> bool {
+    commands(bytes).is_some_and(|chain| chain.statements > 0)
+}
+
+fn infer_plain(head: &[u8]) -> Inference {
     let first = match Head::read(head) {
         Ok(first) => first,
         Err(_) => return Inference::More,

@@ -24,7 +24,7 @@ use super::packet::Packet;
 use super::reply::{Failure, Progress, Reply, Terms};
 use super::statements::{LAST, Statements};
 use super::types;
-use super::wire::Kind;
+use super::wire::{Kind, capability};
 use crate::{Context, Exchange, Handoff, Limits, Output, Part, Reason, Reasons, Side, Text, Time, Violation};
 
 /// Bytes kept of a packet beyond a printed value: types, lengths, names.
@@ -79,6 +79,8 @@ pub(super) struct Session {
     pub(super) phase: Phase,
     greeting: Option<Greeting>,
     pub(super) terms: Terms,
+    /// Whether packets are inside of compressed ones; `None` where the login was not seen.
+    pub(super) compressed: Option<bool>,
     user: Option<Text>,
     database: Option<Text>,
     pub(super) statements: Statements,
@@ -114,6 +116,7 @@ impl Session {
             phase: if midstream { Phase::Command } else { Phase::Greeting },
             greeting: None,
             terms: Terms::default(),
+            compressed: if midstream { None } else { Some(false) },
             user: None,
             database: None,
             statements: Statements::default(),
@@ -166,7 +169,7 @@ impl Session {
 
     // ---- client ----
 
-    pub(super) fn client(&mut self, packet: &Packet<'_>, ordered: bool, out: &mut Output<'_>) -> Control {
+    pub(super) fn client(&mut self, packet: &Packet<'_>, out: &mut Output<'_>) -> Control {
         match self.phase {
             Phase::Greeting | Phase::Login => self.log_in(packet, out),
             Phase::Auth if packet.sequence == 0 => {
@@ -183,7 +186,7 @@ impl Session {
                 self.file(packet);
                 Control::Go
             }
-            Phase::Command if packet.sequence == 0 || !ordered => self.command(packet, out),
+            Phase::Command if packet.sequence == 0 => self.command(packet, out),
             Phase::Command if self.is_authenticating() => {
                 self.next_sequence = Some(packet.last_sequence.wrapping_add(1));
                 if let Some(front) = self.queue.front_mut() {
@@ -212,6 +215,7 @@ impl Session {
         self.user = login.user;
         self.database = login.database;
         self.phase = Phase::Auth;
+        self.compressed = Some(false);
         self.lost = None;
         self.unseen = Reasons::NONE;
         self.next_sequence = Some(packet.last_sequence.wrapping_add(1));
@@ -309,12 +313,12 @@ impl Session {
 
     // ---- server ----
 
-    pub(super) fn server(&mut self, packet: &Packet<'_>, ordered: bool, out: &mut Output<'_>) -> Control {
+    pub(super) fn server(&mut self, packet: &Packet<'_>, out: &mut Output<'_>) -> Control {
         self.blind = None;
         match self.phase {
             Phase::Greeting | Phase::Login => self.greet(packet, out),
             Phase::Auth => self.authenticate(packet, out),
-            Phase::Command => self.answer(packet, ordered, out),
+            Phase::Command => self.answer(packet, out),
         }
     }
 
@@ -365,15 +369,19 @@ impl Session {
 
     fn begin_commands(&mut self) {
         self.phase = Phase::Command;
+        self.compressed = self.terms.capabilities.map(|it| it & capability::COMPRESSED != 0);
         self.reply = Reply::default();
         self.next_sequence = None;
     }
 
-    fn answer(&mut self, packet: &Packet<'_>, ordered: bool, out: &mut Output<'_>) -> Control {
-        if self.reply.may_be_complete() && !(packet.is_eof() && self.is_next(packet)) {
+    fn answer(&mut self, packet: &Packet<'_>, out: &mut Output<'_>) -> Control {
+        let is_next = self.compressed == Some(true) || self.next_sequence == Some(packet.sequence);
+        if self.reply.may_be_complete() && !(packet.is_eof() && is_next) {
             self.settle(out);
         }
         let Some(front) = self.queue.front() else { return self.stray(packet) };
+        // Inside of compressed packets the server counts on from the outer sequence id (`net_flush`).
+        let ordered = self.compressed != Some(true);
         let began_before = packet.last.is_some_and(|span| span.end < front.start);
         let expected = self.next_sequence.unwrap_or(1);
         if began_before || (ordered && packet.sequence != expected) {
@@ -393,10 +401,6 @@ impl Session {
         }
     }
 
-    fn is_next(&self, packet: &Packet<'_>) -> bool {
-        self.next_sequence == Some(packet.sequence)
-    }
-
     /// A response that may be complete is, as something else follows.
     fn settle(&mut self, out: &mut Output<'_>) {
         if self.reply.may_be_complete() {
@@ -409,6 +413,7 @@ impl Session {
     fn finish(&mut self, complete: bool, out: &mut Output<'_>) {
         let reply = std::mem::take(&mut self.reply);
         self.next_sequence = None;
+        self.compressed.get_or_insert(false);
         let Some(mut draft) = self.queue.pop_front() else { return };
         let ahead = self.queue.front().is_some_and(|next| reply.end().is_none_or(|end| next.start < end));
         self.pipelines |= ahead;
@@ -508,6 +513,7 @@ impl Session {
         }
         if let Some(lost) = self.lost.as_mut().filter(|_| logging_in) {
             lost.early = true;
+            self.compressed = self.terms.capabilities.map(|it| it & capability::COMPRESSED != 0);
         }
     }
 

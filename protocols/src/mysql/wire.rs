@@ -14,14 +14,14 @@ pub(super) const CONTINUES: u32 = 0xff_ffff;
 pub(super) mod capability {
     pub(in super::super) const CLIENT_MYSQL: u64 = 1;
     pub(in super::super) const CONNECT_WITH_DB: u64 = 1 << 3;
-    pub(in super::super) const COMPRESS: u64 = 1 << 5;
     pub(in super::super) const PROTOCOL_41: u64 = 1 << 9;
     pub(in super::super) const SSL: u64 = 1 << 11;
     pub(in super::super) const SECURE_CONNECTION: u64 = 1 << 15;
     pub(in super::super) const PLUGIN_AUTH_LENENC_CLIENT_DATA: u64 = 1 << 21;
     pub(in super::super) const SESSION_TRACK: u64 = 1 << 23;
     pub(in super::super) const DEPRECATE_EOF: u64 = 1 << 24;
-    pub(in super::super) const ZSTD_COMPRESSION: u64 = 1 << 26;
+    /// COMPRESS, ZSTD_COMPRESSION_ALGORITHM.
+    pub(in super::super) const COMPRESSED: u64 = 1 << 5 | 1 << 26;
     pub(in super::super) const QUERY_ATTRIBUTES: u64 = 1 << 27;
 }
 
