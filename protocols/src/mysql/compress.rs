@@ -124,9 +124,12 @@ impl Current {
         Self { left: outer.length, becomes: outer.becomes, decoder, first, begun: false }
     }
 
-    /// Takes some of `payload`: says how much, and what it holds.
+    /// Takes some of `payload`: says how much, and what it holds. There may be more where nothing is left to take.
     pub(super) fn decode(&mut self, payload: &[u8]) -> Result<(usize, Vec<u8>), Violation> {
         let payload = payload.get(..self.left as usize).unwrap_or(payload);
+        if payload.is_empty() && !matches!(self.decoder, Decoder::Zlib(_)) {
+            return Ok((0, Vec::new()));
+        }
         if let Decoder::Unknown = self.decoder {
             self.decoder = match payload.first() {
                 Some(&ZLIB) => Decoder::Zlib(Box::new(Decompress::new(true))),

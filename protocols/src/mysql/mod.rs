@@ -1,4 +1,26 @@
-//! MySQL: the client/server protocol of MySQL 4.1 and later and of MariaDB.
+//! MySQL: the client/server protocol of MySQL 4.1 and later, of MariaDB, and of what speaks like them.
+//!
+//! One record for each command (`COM_*`), however many results answer it: `rows` and `affected_rows` are sums,
+//! `results` has each. Commands that get no answer (`quit`, `stmt_close`, `stmt_send_long_data`) are complete without a
+//! response. A login makes a record ("login") only if it fails or is not answered; otherwise its user and database
+//! are on every record of the connection, and so is what changes them later (`USE`, COM_INIT_DB, COM_CHANGE_USER,
+//! session tracking). A failure that the server tells without being asked ("Too many connections") is a response alone.
+//!
+//! The request starts with the first byte of the command's packet and ends with its last (of LOAD DATA LOCAL, with the
+//! end of the file), the response ends with the last byte of its last packet: latency is what the client waits for.
+//!
+//! Rows and files are counted and not looked at. What proves a user's identity is never looked at. Texts of statements
+//! that were prepared before the connection was seen are not known, and so absent; where the login was not seen, what
+//! depends on the capabilities is left out unless the packets themselves tell (see `reply.rs`).
+//!
+//! A compressed connection (zlib, zstd) is decompressed within bounds (see `compress.rs`). Content that is cut off by
+//! the capture limit hides where packets begin until the next command: the records it touched say "truncated".
+//!
+//! COM_BINLOG_DUMP and COM_BINLOG_DUMP_GTID are one record each, whose response has no end: nothing is made of what
+//! follows.
+//!
+//! Not decoded: results, values of COM_STMT_BULK_EXECUTE, names and values of query attributes, session variables
+//! that the server reports, old commands that no server answers any more (COM_TIME, COM_CONNECT, …), MySQL X.
 
 mod command;
 mod compress;
@@ -15,7 +37,7 @@ mod types;
 mod wire;
 
 use packet::{Framer, Hole, Packet, Taken};
-use session::{Control, Session};
+use session::{Control, Phase, Session};
 
 use crate::parser::Mark;
 use crate::reassembly::Cause;
@@ -105,8 +127,9 @@ impl Mysql {
             };
         };
         let mut at = 0;
-        while let Some(rest) = input.bytes.get(at..).filter(|rest| !rest.is_empty() && !current.is_over()) {
+        while let Some(rest) = input.bytes.get(at..) {
             match current.decode(rest) {
+                Ok((0, content)) if content.is_empty() => break,
                 Ok((consumed, content)) => {
                     at += consumed;
                     self.stream(side).uncharged += consumed as u64;
@@ -259,6 +282,10 @@ impl Parser for Mysql {
                     Boundary::None { discard: bytes.len() }
                 }
             };
+        }
+        if side == Side::Client && self.session.phase == Phase::Login {
+            let begins = transfer_start && recognise::is_login(bytes);
+            return if begins { Boundary::At(0) } else { Boundary::None { discard: bytes.len() } };
         }
         let expects = self.session.expects();
         if side == Side::Server && expects.is_none() {

@@ -186,15 +186,16 @@ mod tests {
     #[test]
     fn values_are_decoded_by_their_type() {
         let text = |text: &str| Some(Parameter::Text(text.into()));
-        let cases: [(&str, u8, bool, &[u8], Option<Parameter>); 17] = [
+        type Case = (&'static str, u8, bool, &'static [u8], Option<Parameter>);
+        let float = 0.1_f32.to_le_bytes();
+        let double = 1.5_f64.to_le_bytes();
+        let cases: [Case; 15] = [
             ("tiny", 1, false, &[0xff], Some(Parameter::Integer(-1))),
             ("unsigned tiny", 1, true, &[0xff], Some(Parameter::Unsigned(255))),
             ("short", 2, false, &[0xfe, 0xff], Some(Parameter::Integer(-2))),
             ("long", 3, false, &[0, 1, 0, 0], Some(Parameter::Integer(256))),
             ("long cut short", 3, false, &[0, 1, 0], None),
             ("longlong", 8, true, &[0xff; 8], Some(Parameter::Unsigned(u64::MAX))),
-            ("float", 4, false, &0.1_f32.to_le_bytes(), Some(Parameter::Float(0.1))),
-            ("double", 5, false, &1.5_f64.to_le_bytes(), Some(Parameter::Float(1.5))),
             ("string", 253, false, b"\x03abc", text("abc")),
             ("string that claims too much", 253, false, b"\xfe\xff\xff\xff\xff\xff\xff\xff\x7fabc", None),
             ("date", 10, false, &[4, 0xea, 7, 11, 20], text("2026-11-20")),
@@ -213,6 +214,10 @@ mod tests {
         ];
         for (name, code, unsigned, bytes, expected) in cases {
             assert_eq!(value(&mut Cursor::new(bytes), Type { code, unsigned }), expected, "{name}");
+        }
+        for (code, bytes, expected) in [(4, &float[..], 0.1), (5, &double, 1.5)] {
+            let read = value(&mut Cursor::new(bytes), Type { code, unsigned: false });
+            assert_eq!(read, Some(Parameter::Float(expected)), "{code}");
         }
     }
 }

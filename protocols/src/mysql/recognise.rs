@@ -63,6 +63,13 @@ pub(super) fn infer(head: &[u8]) -> Inference {
     }
 }
 
+/// Whether these bytes are the answer to a greeting.
+pub(super) fn is_login(bytes: &[u8]) -> bool {
+    let Ok(head) = Head::read(bytes) else { return false };
+    let body = bytes.get(HEADER..).and_then(|behind| behind.get(..head.length as usize));
+    head.sequence == 1 && body.and_then(Login::read_41).is_some()
+}
+
 /// Whether this is nothing but commands, of which at least one is a statement.
 pub(super) fn are_commands(bytes: &[u8]) -> bool {
     commands(bytes).is_some_and(|chain| chain.statements > 0)

@@ -317,6 +317,13 @@ impl Session {
         self.blind = None;
         match self.phase {
             Phase::Greeting | Phase::Login => self.greet(packet, out),
+            Phase::Command if packet.sequence == 0 && self.is_blank() && Greeting::read(&packet.body).is_some() => {
+                // It was not joined in its middle after all.
+                self.lost = None;
+                self.unseen = Reasons::NONE;
+                self.compressed = Some(false);
+                self.greet(packet, out)
+            }
             Phase::Auth => self.authenticate(packet, out),
             Phase::Command => self.answer(packet, out),
         }
