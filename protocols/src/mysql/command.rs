@@ -29,6 +29,8 @@ pub(super) enum Effect {
 pub(super) struct Draft {
     pub(super) command: &'static str,
     pub(super) kind: Kind,
+    /// Sequence id of the command's last packet.
+    pub(super) last_packet: u8,
     pub(super) sequence: Option<u64>,
     pub(super) start: Time,
     /// `None` when the end was not seen.
@@ -55,6 +57,7 @@ impl Draft {
         let mut draft = Self {
             command,
             kind,
+            last_packet: packet.last_sequence,
             sequence: None,
             start: packet.first.start,
             end: None,

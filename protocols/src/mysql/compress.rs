@@ -197,7 +197,8 @@ impl Stream {
     /// Reads a header; `None` if it is not all there.
     pub(super) fn header(&mut self, input: Input<'_>) -> Option<()> {
         let outer = Outer::read(input.bytes)?;
-        self.uncharged += HEADER as u64;
+        // All of it: what the compression writes behind the last packet is that packet's.
+        self.uncharged += HEADER as u64 + u64::from(outer.length);
         self.current = Some(Current::new(outer, input.span(0))).filter(|current| !current.is_over());
         Some(())
     }

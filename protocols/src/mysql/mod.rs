@@ -132,7 +132,6 @@ impl Mysql {
                 Ok((0, content)) if content.is_empty() => break,
                 Ok((consumed, content)) => {
                     at += consumed;
-                    self.stream(side).uncharged += consumed as u64;
                     let span = compress::Stream::span(&current, input, at);
                     let starts = !content.is_empty() && !std::mem::replace(&mut current.begun, true);
                     if let Control::Stop(handoff) = self.content(side, &content, span, starts, out) {

@@ -390,7 +390,7 @@ impl Session {
         // Inside of compressed packets the server counts on from the outer sequence id (`net_flush`).
         let ordered = self.compressed != Some(true);
         let began_before = packet.last.is_some_and(|span| span.end < front.start);
-        let expected = self.next_sequence.unwrap_or(1);
+        let expected = self.next_sequence.unwrap_or(front.last_packet.wrapping_add(1));
         if began_before || (ordered && packet.sequence != expected) {
             return self.broken(Side::Server, Violation("sequence_id"), out);
         }
@@ -596,10 +596,10 @@ impl Session {
             login.sequence = Some(out.next_sequence());
             self.emit_unanswered(login, silent, out);
         }
-        if let Some(lost) = &mut self.lost {
-            silent.merge(lost.reasons);
-        }
+        let lost = self.lost.take();
+        silent.merge(lost.as_ref().map_or(Reasons::NONE, |lost| lost.reasons));
         self.lose_all(silent, out);
+        self.lost = lost;
         self.end_loss(out);
     }
 

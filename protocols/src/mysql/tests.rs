@@ -888,3 +888,152 @@ proptest! {
         run.close();
     }
 }
+
+const COMPRESS: u64 = 1 << 5;
+
+/// Packets inside of one that is compressed with zlib, or stored.
+fn outer(sequence: u8, content: &[u8], compressed: bool) -> Vec<u8> {
+    use std::io::Write as _;
+    if !compressed {
+        return [&(content.len() as u32).to_le_bytes()[..3], &[sequence, 0, 0, 0], content].concat();
+    }
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(content).unwrap();
+    let payload = encoder.finish().unwrap();
+    let lengths = [payload.len() as u32, content.len() as u32].map(u32::to_le_bytes);
+    [&lengths[0][..3], &[sequence], &lengths[1][..3], &payload].concat()
+}
+
+/// A row of 150 kB that takes 200 bytes on the wire, and one packet that is spread over two outer ones.
+fn compressed_conversation() -> Vec<(Side, Vec<u8>)> {
+    let long = [&[0xfd, 0xf0, 0x49, 0x02][..], &vec![b'x'; 150_000]].concat();
+    let mut bodies = result_set(0, &["a"], 2);
+    bodies.insert(3, long);
+    let answer = packets(1, &bodies);
+    let (first, second) = answer.split_at(answer.len() - 12);
+    vec![
+        (C, outer(0, &query("SELECT 1"), false)),
+        (S, [outer(1, first, true), outer(2, second, false)].concat()),
+        (C, outer(0, &query(&"SELECT 2 ".repeat(20)), true)),
+        (S, outer(1, &ok(1), false)),
+    ]
+}
+
+#[test]
+fn compressed_packets_are_looked_into() {
+    let conversation = compressed_conversation();
+    for capabilities in [USUAL | COMPRESS, USUAL | 1 << 26] {
+        let all = assert_split_invariant(&REGISTRATION, &script(&logged_in(capabilities, conversation.clone())));
+        assert_eq!(all.len(), 2);
+        assert_eq!(all[0]["response"]["rows"], 2);
+        assert_eq!(all[0]["response"]["bytes"], conversation[1].1.len());
+        assert_eq!(all[0]["request"]["bytes"], conversation[0].1.len());
+        assert_eq!(all[1]["request"]["query"], "SELECT 2 ".repeat(20));
+        assert_eq!(all[1]["reasons"], json!([]));
+    }
+    // Joined midstream, the first command tells.
+    let mut joined = Conversation::new(&REGISTRATION, context(Transport::Tcp, true));
+    conversation.iter().for_each(|(side, bytes)| joined.say(*side, bytes));
+    let records = joined.close();
+    assert_eq!(records.len(), 2);
+    assert_eq!((&records[0]["response"]["rows"], &records[0]["reasons"]), (&json!(2), &json!(["midstream"])));
+}
+
+#[test]
+fn compressed_content_that_was_cut_off_is_not_guessed() {
+    let conversation = compressed_conversation();
+    let mut run = Conversation::new(&REGISTRATION, context(Transport::Tcp, false));
+    for (index, (side, bytes)) in logged_in(USUAL | COMPRESS, conversation).iter().enumerate() {
+        // The answer with the long row.
+        let seen = if index == 4 { &bytes[..60] } else { bytes };
+        run.say(*side, &[]);
+        run.say_part(*side, seen, bytes.len() as u64);
+    }
+    let records = run.close();
+    assert_eq!(records.len(), 2);
+    assert_eq!((&records[0]["reasons"], &records[0]["response"]["bytes"]), (&json!(["truncated"]), &Value::Null));
+    assert_eq!((&records[1]["reasons"], &records[1]["response"]["status"]), (&json!([]), &json!("ok")));
+}
+
+#[test]
+fn rows_that_were_cut_off_do_no_harm() {
+    let row = [&[0xfd, 0xf0, 0x49, 0x02][..], &vec![b'x'; 150_000]].concat();
+    let mut bodies = result_set(0, &["a"], 2);
+    bodies.insert(3, row);
+    let answer = packets(1, &bodies);
+    let end = answer.len() - 15;
+    let mut run = Conversation::new(&REGISTRATION, context(Transport::Tcp, false));
+    for (side, bytes) in logged_in(USUAL, vec![(C, query("SELECT 1"))]) {
+        run.say(side, &bytes);
+    }
+    run.say_part(S, &answer[..4000], end as u64);
+    run.say(S, &answer[end..]);
+    let records = run.close();
+    assert_eq!(records.len(), 1);
+    assert_eq!((&records[0]["response"]["rows"], &records[0]["reasons"]), (&json!(2), &json!([])));
+    assert_eq!(records[0]["response"]["bytes"], answer.len());
+}
+
+/// A payload of 16 MB less one byte goes on in the next packet, which may be empty.
+#[test]
+fn payloads_of_several_packets_are_one() {
+    for extra in [0, 5] {
+        let text = [&b"INSERT INTO t VALUES "[..], &vec![b'x'; 0xff_ffff - 22 + extra]].concat();
+        let payload = [&[3][..], &text].concat();
+        let (first, second) = payload.split_at(0xff_ffff);
+        let bytes = [packet(0, &[first]), packet(1, &[second])].concat();
+        let mut run = Conversation::new(&REGISTRATION, context(Transport::Tcp, false));
+        for (side, bytes) in logged_in(USUAL, vec![]) {
+            run.say(side, &bytes);
+        }
+        bytes.chunks(60_000).for_each(|piece| run.say(C, piece));
+        run.say(S, &ok(2));
+        let records = run.close();
+        assert_eq!(records.len(), 1, "{extra}: {records:?}");
+        assert_eq!(records[0]["request"]["bytes"], bytes.len());
+        assert_eq!((&records[0]["response"]["status"], &records[0]["reasons"]), (&json!("ok"), &json!([])));
+    }
+}
+
+#[test]
+fn joined_midstream_the_first_pair_says_so() {
+    let mut run = Conversation::new(&REGISTRATION, context(Transport::Tcp, true));
+    let transfers = [
+        (C, prepare("SELECT c FROM t WHERE a = ?")),
+        (S, prepared(0, 1, 1, 1)),
+        (C, query("SELECT 1")),
+        (S, packets(1, &result_set(DEPRECATE_EOF, &["a"], 2))),
+    ];
+    transfers.iter().for_each(|(side, bytes)| run.say(*side, bytes));
+    let records = run.close();
+    assert_eq!(records.len(), 2);
+    assert_eq!((&records[0]["reasons"], &records[0]["response"]["parameters"]), (&json!(["midstream"]), &json!(1)));
+    assert_eq!((&records[1]["reasons"], &records[1]["response"]["rows"]), (&json!([]), &json!(1)));
+}
+
+#[test]
+fn what_a_server_says_unasked_is_a_response_alone() {
+    let goodbye = error(0, 4031, "HY000", "The client was disconnected by the server because of inactivity.");
+    let records = records(&logged_in(USUAL, vec![(C, query("SELECT 1")), (S, ok(1)), (S, goodbye)]));
+    assert_eq!(records.len(), 2);
+    assert_eq!(records[1]["request"], Value::Null);
+    assert_eq!(
+        (&records[1]["response"]["error_code"], &records[1]["reasons"]),
+        (&json!(4031), &json!(["unsolicited"]))
+    );
+}
+
+#[test]
+fn a_replica_takes_the_connection() {
+    let transfers = vec![
+        (C, command(0x12, &[4, 0, 0, 0, 0, 0, 9, 0, 0, 0, b'b'])),
+        (S, packet(1, &[&[0; 30]])),
+        (C, query("SELECT 1")),
+    ];
+    let records = records(&logged_in(USUAL, transfers));
+    assert_eq!(records.len(), 1);
+    assert_eq!(
+        (&records[0]["request"]["command"], &records[0]["response"]["status"]),
+        (&json!("binlog_dump"), &json!("ok"))
+    );
+}
