@@ -307,7 +307,9 @@ impl Session {
     fn end_loss(&mut self, out: &mut Output<'_>) {
         let Some(lost) = self.lost.take() else { return };
         if lost.reported == 0 && lost.stray.has_begun() {
-            self.emit_unsolicited(lost.stray, false, lost.reasons, out);
+            // One error, and nothing behind it.
+            let complete = lost.reasons.is_empty();
+            self.emit_unsolicited(lost.stray, complete, lost.reasons, out);
         }
     }
 
@@ -480,6 +482,9 @@ impl Session {
         let lost = self.lost.get_or_insert_with(|| Lost::new(reasons));
         lost.blank = false;
         lost.quiet = true;
+        if lost.stray.has_begun() && lost.reasons.is_empty() {
+            lost.reasons.add(Reason::Gap);
+        }
         if !lost.stray.has_begun() && packet.is_error() && Failure::read(&packet.body, &self.terms).is_some() {
             lost.stray.take(packet, Kind::Simple, &mut self.terms);
         } else {

@@ -1014,8 +1014,11 @@ fn joined_midstream_the_first_pair_says_so() {
 #[test]
 fn what_a_server_says_unasked_is_a_response_alone() {
     let goodbye = error(0, 4031, "HY000", "The client was disconnected by the server because of inactivity.");
-    let records = records(&logged_in(USUAL, vec![(C, query("SELECT 1")), (S, ok(1)), (S, goodbye)]));
+    let length = goodbye.len();
+    let conversation = logged_in(USUAL, vec![(C, query("SELECT 1")), (S, ok(1)), (S, goodbye)]);
+    let records = assert_split_invariant(&REGISTRATION, &script(&conversation));
     assert_eq!(records.len(), 2);
+    assert_eq!(records[1]["response"]["bytes"], length);
     assert_eq!(records[1]["request"], Value::Null);
     assert_eq!(
         (&records[1]["response"]["error_code"], &records[1]["reasons"]),
