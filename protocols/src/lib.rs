@@ -20,6 +20,7 @@ pub mod http;
 pub mod http2;
 mod inference;
 mod limits;
+mod mysql;
 mod parser;
 mod pgsql;
 pub mod reassembly;

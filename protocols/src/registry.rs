@@ -29,6 +29,7 @@ impl std::fmt::Debug for Registration {
 pub static ALL: &[Registration] = &[
     crate::http2::REGISTRATION,
     crate::http::REGISTRATION,
+    crate::mysql::REGISTRATION,
     crate::pgsql::REGISTRATION,
     crate::redis::REGISTRATION,
     crate::dns::REGISTRATION,

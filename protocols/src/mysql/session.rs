@@ -1,0 +1,641 @@
+//! One session: what waits for an answer, what is known of the login, and whether pairing is certain.
+//!
+//! The server answers commands in order, and what can answer each is known. Sequence ids begin anew with every
+//! command, so they tell where a response begins and that none of its packets is missing, not which one it answers.
+//!
+//! ```text
+//!              server: gap, or an answer to nothing that was asked         joined midstream
+//!   Certain ------------------------------------------------------> Lost <-----------------
+//!      ^       client: gap (what was asked before it is still paired)     |
+//!      '-----------------------------------------------------------------'
+//!         a client that waits its turn asks something new: whatever it asked before has been answered
+//! ```
+//!
+//! A client waits its turn if, while pairing was certain, it was seen to ask only after the answer before had ended.
+//! Where it had no occasion yet to show it (joined midstream, a gap in the first response), that is taken for granted
+//! until it is seen not to hold; pairing is lost again then. A client that was seen to pipeline is not paired any more
+//! after a gap.
+
+use std::collections::VecDeque;
+
+use super::command::{Draft, Effect};
+use super::login::{Greeting, Login};
+use super::packet::Packet;
+use super::reply::{Failure, Progress, Reply, Terms};
+use super::statements::{LAST, Statements};
+use super::types;
+use super::wire::{Kind, capability};
+use crate::{Context, Exchange, Handoff, Limits, Output, Part, Reason, Reasons, Side, Text, Time, Violation};
+
+/// Bytes kept of a packet beyond a printed value: types, lengths, names.
+const AROUND_VALUE: usize = 1024;
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The server greets.
+    Greeting,
+    /// The client answers the greeting.
+    Login,
+    /// Both prove who they are.
+    Auth,
+    /// Commands and responses.
+    Command,
+}
+
+/// What the driver is to do after a packet.
+#[derive(Debug)]
+pub(super) enum Control {
+    Go,
+    Stop(Handoff),
+    Resync(Violation),
+}
+
+/// Pairing is lost.
+#[derive(Debug)]
+struct Lost {
+    reasons: Reasons,
+    /// The client had no occasion yet to show that it waits its turn.
+    early: bool,
+    /// Nothing was seen of either side before.
+    blank: bool,
+    /// Whatever was asked before has been answered if the client waits its turn and asks again.
+    quiet: bool,
+    /// Requests that were reported without a response that may still come.
+    reported: u64,
+    /// An answer to requests that were not seen.
+    stray: Reply,
+}
+
+impl Lost {
+    fn new(reasons: Reasons) -> Self {
+        Self { reasons, early: false, blank: false, quiet: false, reported: 0, stray: Reply::default() }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) limits: Limits,
+    pub(super) phase: Phase,
+    greeting: Option<Greeting>,
+    pub(super) terms: Terms,
+    /// Whether packets are inside of compressed ones; `None` where the login was not seen.
+    pub(super) compressed: Option<bool>,
+    user: Option<Text>,
+    database: Option<Text>,
+    pub(super) statements: Statements,
+    /// A login that has not succeeded yet.
+    login: Option<Draft>,
+    queue: VecDeque<Draft>,
+    /// The response to the first of them.
+    reply: Reply,
+    /// Sequence id of the next packet of the response, where known.
+    next_sequence: Option<u8>,
+    lost: Option<Lost>,
+    /// The server's framing was lost and has not been found again, why.
+    blind: Option<Reasons>,
+    /// Pairing goes on because the client is believed to wait its turn.
+    doubt: Option<Reasons>,
+    /// What the first record after joining midstream has to say.
+    joined: Reasons,
+    /// Why statements may be unknown.
+    unseen: Reasons,
+    /// The last response was seen to end with nothing else waiting, and nothing was missed since.
+    at_rest: bool,
+    waits: bool,
+    pipelines: bool,
+}
+
+impl Session {
+    pub(super) fn new(context: Context) -> Self {
+        let midstream = context.midstream;
+        let unseen = if midstream { Reason::Midstream.into() } else { Reasons::NONE };
+        let lost = midstream.then(|| Lost { early: true, blank: true, ..Lost::new(unseen) });
+        Self {
+            limits: context.limits,
+            phase: if midstream { Phase::Command } else { Phase::Greeting },
+            greeting: None,
+            terms: Terms::default(),
+            compressed: if midstream { None } else { Some(false) },
+            user: None,
+            database: None,
+            statements: Statements::default(),
+            login: None,
+            queue: VecDeque::new(),
+            reply: Reply::default(),
+            next_sequence: None,
+            lost,
+            blind: midstream.then_some(unseen),
+            doubt: None,
+            joined: Reasons::NONE,
+            unseen,
+            at_rest: false,
+            waits: false,
+            pipelines: false,
+        }
+    }
+
+    /// How much to keep of a packet that `side` sends.
+    pub(super) fn keep(&self, side: Side, code: Option<u8>) -> usize {
+        let bulk = match side {
+            Side::Client => self.takes_data(),
+            Side::Server => !self.queue.is_empty() && self.reply.is_bulk() && !matches!(code, Some(0xfe | 0xff)),
+        };
+        if bulk { 1 } else { self.limits.value.saturating_add(AROUND_VALUE) }
+    }
+
+    pub(super) fn unseen(&self) -> Reasons {
+        self.unseen
+    }
+
+    /// Whether a statement of this id may be what is being prepared.
+    pub(super) fn is_preparing(&self, id: u32) -> bool {
+        self.statements.get(id).is_none_or(|_| id == LAST) && self.queue.iter().any(|it| it.kind == Kind::Prepare)
+    }
+
+    /// Whether what the client sends belongs to the command that is being answered.
+    pub(super) fn takes_data(&self) -> bool {
+        self.reply.wants_file() && self.queue.front().is_some_and(|front| !front.data_ended)
+    }
+
+    /// What the command that is answered next expects.
+    pub(super) fn expects(&self) -> Option<Kind> {
+        self.queue.front().map(|front| front.kind)
+    }
+
+    fn is_authenticating(&self) -> bool {
+        self.queue.front().is_some_and(|front| front.kind == Kind::Auth) && self.reply.has_begun()
+    }
+
+    // ---- client ----
+
+    pub(super) fn client(&mut self, packet: &Packet<'_>, out: &mut Output<'_>) -> Control {
+        match self.phase {
+            Phase::Greeting | Phase::Login => self.log_in(packet, out),
+            Phase::Auth if packet.sequence == 0 => {
+                // A command: the login has succeeded unseen.
+                self.login = None;
+                self.begin_commands();
+                self.command(packet, out)
+            }
+            Phase::Auth => {
+                self.next_sequence = Some(packet.last_sequence.wrapping_add(1));
+                Control::Go
+            }
+            Phase::Command if self.takes_data() => {
+                self.file(packet);
+                Control::Go
+            }
+            Phase::Command if packet.sequence == 0 => self.command(packet, out),
+            Phase::Command if self.is_authenticating() => {
+                self.next_sequence = Some(packet.last_sequence.wrapping_add(1));
+                if let Some(front) = self.queue.front_mut() {
+                    front.add(packet);
+                }
+                Control::Go
+            }
+            Phase::Command if self.is_blank() && Login::read_41(&packet.body).is_some() => self.log_in(packet, out),
+            Phase::Command => self.broken(Side::Client, Violation("sequence_id"), out),
+        }
+    }
+
+    fn is_blank(&self) -> bool {
+        self.lost.as_ref().is_some_and(|lost| lost.blank)
+    }
+
+    fn log_in(&mut self, packet: &Packet<'_>, out: &mut Output<'_>) -> Control {
+        let Some(login) = Login::read(&packet.body) else {
+            return self.broken(Side::Client, Violation("login"), out);
+        };
+        if login.tls {
+            return Control::Stop(Handoff::Tls);
+        }
+        let offered = self.greeting.as_ref().map_or(u64::MAX, |greeting| greeting.capabilities);
+        self.terms = Terms::of(login.capabilities & offered);
+        self.user = login.user;
+        self.database = login.database;
+        self.phase = Phase::Auth;
+        self.compressed = Some(false);
+        self.lost = None;
+        self.unseen = Reasons::NONE;
+        self.next_sequence = Some(packet.last_sequence.wrapping_add(1));
+        let mut draft = Draft::new("login", Kind::Auth, packet);
+        if self.greeting.is_none() {
+            draft.reasons.add(Reason::Midstream);
+        }
+        self.login = Some(draft);
+        Control::Go
+    }
+
+    /// A part of the file that the server wants; the empty packet ends it.
+    fn file(&mut self, packet: &Packet<'_>) {
+        self.next_sequence = Some(packet.last_sequence.wrapping_add(1));
+        let Some(front) = self.queue.front_mut() else { return };
+        front.add(packet);
+        front.data_bytes = Some(front.data_bytes.unwrap_or(0).saturating_add(packet.length));
+        front.data_ended = packet.length == 0;
+    }
+
+    fn command(&mut self, packet: &Packet<'_>, out: &mut Output<'_>) -> Control {
+        self.settle(out);
+        let Some(mut draft) = self.draft(packet) else {
+            return self.broken(Side::Client, Violation("command"), out);
+        };
+        if draft.kind != Kind::Nothing {
+            self.resume(packet.first.start, out);
+        }
+        draft.sequence = Some(out.next_sequence());
+        if draft.kind == Kind::Nothing {
+            // Complete as it is: it gets no answer.
+            self.emit(draft, None, out);
+            return Control::Go;
+        }
+        self.enqueue(draft, out);
+        Control::Go
+    }
+
+    fn enqueue(&mut self, mut draft: Draft, out: &mut Output<'_>) {
+        self.waits |= self.at_rest;
+        self.at_rest = false;
+        draft.reasons.merge(std::mem::take(&mut self.joined));
+        if let Some(lost) = &mut self.lost {
+            lost.reported += 1;
+            lost.quiet = false;
+            if lost.reasons.is_empty() {
+                lost.reasons.add(Reason::Gap);
+            }
+            let reasons = lost.reasons;
+            self.let_go(&mut draft);
+            return self.emit_unanswered(draft, reasons, out);
+        }
+        if let Some(reasons) = self.blind.filter(|_| !self.queue.is_empty()) {
+            // Where the client waits its turn, what was asked before has been answered unseen.
+            let lost = self.lost.take();
+            self.pipelines |= !self.waits;
+            self.lose_all(reasons, out);
+            if !self.pipelines {
+                self.lost = lost;
+            }
+            return self.enqueue(draft, out);
+        }
+        self.queue.push_back(draft);
+        if self.queue.len() > self.limits.pending {
+            self.lose_all(Reason::NoResponse.into(), out);
+        }
+    }
+
+    /// A client that waits its turn asks something: pairing is certain again.
+    fn resume(&mut self, start: Time, out: &mut Output<'_>) {
+        let Some(lost) = &self.lost else { return };
+        let over = lost.stray.end().is_none_or(|end| end <= start);
+        let waits = !self.pipelines && (self.waits || lost.early);
+        if !self.queue.is_empty() || !waits || !over || !(lost.quiet || lost.blank) {
+            return;
+        }
+        if lost.blank {
+            self.joined = lost.reasons;
+        }
+        if !self.waits {
+            self.doubt = Some(lost.reasons);
+        }
+        self.end_loss(out);
+        self.reply = Reply::default();
+        self.next_sequence = None;
+    }
+
+    /// Reports an answer to something that was neither seen nor reported.
+    fn end_loss(&mut self, out: &mut Output<'_>) {
+        let Some(lost) = self.lost.take() else { return };
+        if lost.reported == 0 && lost.stray.has_begun() {
+            // One error, and nothing behind it.
+            let complete = lost.reasons.is_empty();
+            self.emit_unsolicited(lost.stray, complete, lost.reasons, out);
+        }
+    }
+
+    // ---- server ----
+
+    pub(super) fn server(&mut self, packet: &Packet<'_>, out: &mut Output<'_>) -> Control {
+        self.blind = None;
+        match self.phase {
+            Phase::Greeting | Phase::Login => self.greet(packet, out),
+            Phase::Command if packet.sequence == 0 && self.is_blank() && Greeting::read(&packet.body).is_some() => {
+                // It was not joined in its middle after all.
+                self.lost = None;
+                self.unseen = Reasons::NONE;
+                self.compressed = Some(false);
+                self.greet(packet, out)
+            }
+            Phase::Auth => self.authenticate(packet, out),
+            Phase::Command => self.answer(packet, out),
+        }
+    }
+
+    fn greet(&mut self, packet: &Packet<'_>, out: &mut Output<'_>) -> Control {
+        if packet.is_error() {
+            // The server does not want this client (too many connections, a host that is blocked).
+            return self.refuse(packet, out);
+        }
+        let Some(greeting) = Greeting::read(&packet.body) else {
+            return self.broken(Side::Server, Violation("greeting"), out);
+        };
+        self.greeting = Some(greeting);
+        self.phase = Phase::Login;
+        Control::Go
+    }
+
+    fn refuse(&mut self, packet: &Packet<'_>, out: &mut Output<'_>) -> Control {
+        let mut reply = Reply::default();
+        match reply.take(packet, Kind::Simple, &mut self.terms) {
+            Progress::Done => self.emit_unsolicited(reply, true, Reasons::NONE, out),
+            Progress::More | Progress::Foreign => return self.broken(Side::Server, Violation("greeting"), out),
+        }
+        Control::Go
+    }
+
+    fn authenticate(&mut self, packet: &Packet<'_>, out: &mut Output<'_>) -> Control {
+        self.next_sequence = Some(packet.last_sequence.wrapping_add(1));
+        match packet.code() {
+            Some(0) => {
+                let mut reply = Reply::default();
+                reply.take(packet, Kind::Simple, &mut self.terms);
+                self.database = reply.schema.take().or(self.database.take());
+                self.login = None;
+                self.begin_commands();
+            }
+            Some(0xff) => {
+                let Some(mut draft) = self.login.take() else { return Control::Go };
+                let mut reply = Reply::default();
+                reply.take(packet, Kind::Simple, &mut self.terms);
+                draft.sequence = Some(out.next_sequence());
+                self.emit(draft, Some(reply.into_part(packet.last.is_some())), out);
+                self.begin_commands();
+            }
+            _ => {}
+        }
+        Control::Go
+    }
+
+    fn begin_commands(&mut self) {
+        self.phase = Phase::Command;
+        self.compressed = self.terms.capabilities.map(|it| it & capability::COMPRESSED != 0);
+        self.reply = Reply::default();
+        self.next_sequence = None;
+    }
+
+    fn answer(&mut self, packet: &Packet<'_>, out: &mut Output<'_>) -> Control {
+        let is_next = self.compressed == Some(true) || self.next_sequence == Some(packet.sequence);
+        if self.reply.may_be_complete() && !(packet.is_eof() && is_next) {
+            self.settle(out);
+        }
+        let Some(front) = self.queue.front() else { return self.stray(packet) };
+        // Inside of compressed packets the server counts on from the outer sequence id (`net_flush`).
+        let ordered = self.compressed != Some(true);
+        let began_before = packet.last.is_some_and(|span| span.end < front.start);
+        let expected = self.next_sequence.unwrap_or(front.last_packet.wrapping_add(1));
+        if began_before || (ordered && packet.sequence != expected) {
+            return self.broken(Side::Server, Violation("sequence_id"), out);
+        }
+        let kind = front.kind;
+        let progress = self.reply.take(packet, kind, &mut self.terms);
+        self.next_sequence = Some(packet.last_sequence.wrapping_add(1));
+        match progress {
+            Progress::More => Control::Go,
+            Progress::Foreign => self.broken(Side::Server, Violation("response"), out),
+            Progress::Done => {
+                let streams = kind == Kind::Stream && self.reply.response.status == "ok";
+                self.finish(!streams, out);
+                if streams { Control::Stop(Handoff::Opaque) } else { Control::Go }
+            }
+        }
+    }
+
+    /// A response that may be complete is, as something else follows.
+    fn settle(&mut self, out: &mut Output<'_>) {
+        if self.reply.may_be_complete() {
+            self.terms.deprecate_eof = Some(true);
+            self.finish(true, out);
+        }
+    }
+
+    /// The response to the first command has ended.
+    fn finish(&mut self, complete: bool, out: &mut Output<'_>) {
+        let reply = std::mem::take(&mut self.reply);
+        self.next_sequence = None;
+        self.compressed.get_or_insert(false);
+        let Some(mut draft) = self.queue.pop_front() else { return };
+        let ahead = self.queue.front().is_some_and(|next| reply.end().is_none_or(|end| next.start < end));
+        self.pipelines |= ahead;
+        self.at_rest = self.queue.is_empty() && self.lost.is_none();
+        self.let_go(&mut draft);
+        draft.reasons.merge(reply.reasons);
+        draft.missing += reply.missing;
+        let effect = std::mem::take(&mut draft.effect);
+        let succeeded = reply.response.status != "error";
+        let (response, schema) = (reply.response.clone(), reply.schema.clone());
+        let sql = draft.sql.clone().filter(|_| succeeded && effect != Effect::None);
+        let reasons = draft.reasons;
+        self.emit(draft, Some(reply.into_part(complete)), out);
+        if effect == Effect::Prepare {
+            let made = response.statement_id.zip(response.parameters).zip(sql.clone());
+            self.statements.prepared(made.map(|((id, parameters), sql)| (id, parameters, sql, reasons)));
+        } else if succeeded {
+            self.apply(effect, response.results.len());
+        }
+        if let Some(schema) = schema {
+            self.database = Some(schema).filter(|name| !name.as_bytes().is_empty());
+        }
+        if self.pipelines
+            && let Some(reasons) = self.doubt.take()
+        {
+            self.lose_all(reasons, out);
+        }
+    }
+
+    /// What a command that succeeded has changed.
+    fn apply(&mut self, effect: Effect, results: usize) {
+        match effect {
+            Effect::None | Effect::Prepare => {}
+            Effect::Database(name) if results < 2 => self.database = name,
+            Effect::Database(_) => self.database = None,
+            Effect::Login(user, database) => {
+                self.user = Some(user);
+                self.database = database;
+                self.statements.clear();
+            }
+            Effect::Reset => self.statements.clear(),
+        }
+    }
+
+    /// Late knowledge: the values of an execution whose statement was being prepared when it was sent.
+    fn let_go(&mut self, draft: &mut Draft) {
+        let Some(body) = draft.execute.take() else { return };
+        let Some(id) = draft.statement_id else { return };
+        self.resolve(draft, id, &body);
+    }
+
+    /// A packet that answers nothing that was seen.
+    fn stray(&mut self, packet: &Packet<'_>) -> Control {
+        self.at_rest = false;
+        // An answer shows that there was a request; but with an error the server also says goodbye to an idle client.
+        let reasons = if packet.is_error() { Reasons::NONE } else { Reason::Gap.into() };
+        let lost = self.lost.get_or_insert_with(|| Lost::new(reasons));
+        lost.blank = false;
+        lost.quiet = true;
+        if lost.stray.has_begun() && lost.reasons.is_empty() {
+            lost.reasons.add(Reason::Gap);
+        }
+        if !lost.stray.has_begun() && packet.is_error() && Failure::read(&packet.body, &self.terms).is_some() {
+            lost.stray.take(packet, Kind::Simple, &mut self.terms);
+        } else {
+            lost.stray.measure(packet);
+        }
+        Control::Go
+    }
+
+    // ---- losses ----
+
+    fn broken(&mut self, side: Side, violation: Violation, out: &mut Output<'_>) -> Control {
+        self.gap(side, Reason::ParseError.into(), 0, out);
+        Control::Resync(violation)
+    }
+
+    /// Messages of `side` are missing.
+    pub(super) fn gap(&mut self, side: Side, reasons: Reasons, length: u64, out: &mut Output<'_>) {
+        let lost_bytes = if reasons.contains(Reason::Gap) { length } else { 0 };
+        self.at_rest = false;
+        self.unseen.merge(reasons);
+        if let Some(login) = &mut self.login {
+            login.reasons.merge(reasons);
+            login.missing += lost_bytes;
+        }
+        let logging_in = std::mem::replace(&mut self.phase, Phase::Command) != Phase::Command;
+        if let Some(lost) = &mut self.lost {
+            lost.blank = false;
+        }
+        match side {
+            Side::Server => self.gap_of_server(reasons, lost_bytes, out),
+            Side::Client => {
+                if self.blind.is_some() {
+                    // Whether the server has answered before what comes next cannot be seen.
+                    self.lose_all(reasons, out);
+                }
+                self.gap_of_client(reasons, lost_bytes);
+            }
+        }
+        if let Some(lost) = self.lost.as_mut().filter(|_| logging_in) {
+            lost.early = true;
+            self.compressed = self.terms.capabilities.map(|it| it & capability::COMPRESSED != 0);
+        }
+    }
+
+    fn gap_of_server(&mut self, reasons: Reasons, lost_bytes: u64, out: &mut Output<'_>) {
+        if let Some(front) = self.queue.front_mut() {
+            front.missing += lost_bytes;
+        }
+        self.pipelines |= self.queue.len() > 1 && !self.waits;
+        let early = self.queue.len() <= 1 && self.lost.as_ref().is_none_or(|lost| lost.early);
+        let quiet = self.lost.as_ref().is_none_or(|lost| lost.quiet);
+        self.lose_all(reasons, out);
+        if let Some(lost) = &mut self.lost {
+            lost.early = early;
+            lost.quiet = quiet;
+        }
+        self.blind = Some(reasons);
+    }
+
+    /// What was asked before is still answered in order; what comes after may be behind unseen commands.
+    fn gap_of_client(&mut self, reasons: Reasons, lost_bytes: u64) {
+        self.statements.doubt();
+        (self.user, self.database) = (None, None);
+        if self.takes_data()
+            && let Some(front) = self.queue.front_mut()
+        {
+            front.reasons.merge(reasons);
+            front.missing += lost_bytes;
+            (front.data_bytes, front.bytes, front.end) = (None, None, None);
+            front.data_ended = true;
+            self.next_sequence = None;
+        }
+        let lost = self.lost.get_or_insert_with(|| Lost::new(reasons));
+        lost.reasons.merge(reasons);
+        // An answer that came before the next command shows that the client has waited for it, not that it always does.
+        let answered = lost.stray.has_begun() && lost.reported == 0;
+        lost.early = answered;
+        lost.quiet = answered;
+    }
+
+    /// Reports everything that waits.
+    fn lose_all(&mut self, reasons: Reasons, out: &mut Output<'_>) {
+        let reply = std::mem::take(&mut self.reply);
+        let mut begun = Some(reply).filter(Reply::has_begun);
+        self.next_sequence = None;
+        while let Some(mut draft) = self.queue.pop_front() {
+            self.let_go(&mut draft);
+            draft.reasons.merge(reasons);
+            let cut = begun.take().map(|reply| {
+                draft.reasons.merge(reply.reasons);
+                draft.missing += reply.missing;
+                reply.into_part(false)
+            });
+            self.emit(draft, cut, out);
+        }
+        let lost = self.lost.get_or_insert_with(|| Lost::new(reasons));
+        lost.reasons.merge(reasons);
+    }
+
+    /// Bytes of the server pass that are not understood.
+    pub(super) fn saw_server(&mut self) {
+        if let Some(lost) = &mut self.lost {
+            lost.blank = false;
+            lost.quiet = true;
+        }
+    }
+
+    /// The connection is over, or its server has said all.
+    pub(super) fn close(&mut self, out: &mut Output<'_>) {
+        self.settle(out);
+        let reason = if self.reply.has_begun() { Reason::Closed } else { Reason::NoResponse };
+        let mut silent: Reasons = reason.into();
+        if let Some(mut login) = self.login.take() {
+            login.sequence = Some(out.next_sequence());
+            self.emit_unanswered(login, silent, out);
+        }
+        let lost = self.lost.take();
+        silent.merge(lost.as_ref().map_or(Reasons::NONE, |lost| lost.reasons));
+        self.lose_all(silent, out);
+        self.lost = lost;
+        self.end_loss(out);
+    }
+
+    // ---- out ----
+
+    fn emit_unanswered(&self, mut draft: Draft, reasons: Reasons, out: &mut Output<'_>) {
+        draft.reasons.merge(reasons);
+        self.emit(draft, None, out);
+    }
+
+    fn emit(&self, draft: Draft, response: Option<Part>, out: &mut Output<'_>) {
+        let (sequence, bytes, start, end) = (draft.sequence, draft.bytes, draft.start, draft.end);
+        let (reasons, missing_bytes) = (draft.reasons, draft.missing);
+        let fields = types::Request {
+            user: self.user.clone(),
+            database: self.database.clone(),
+            connection_id: self.greeting.as_ref().map(|greeting| greeting.connection),
+            server_version: self.greeting.as_ref().map(|greeting| greeting.version.clone()),
+            ..draft.fields()
+        };
+        let request = Some(Part { bytes, start: Some(start), end, payload: Box::new(fields) });
+        out.emit(Exchange { protocol: super::NAME, sequence, request, response, reasons, missing_bytes });
+    }
+
+    /// A response to nothing that was seen.
+    fn emit_unsolicited(&self, reply: Reply, complete: bool, reasons: Reasons, out: &mut Output<'_>) {
+        let mut reasons = reasons;
+        reasons.add(Reason::Unsolicited);
+        reasons.merge(reply.reasons);
+        let missing_bytes = reply.missing;
+        let response = Some(reply.into_part(complete));
+        out.emit(Exchange { protocol: super::NAME, sequence: None, request: None, response, reasons, missing_bytes });
+    }
+}
