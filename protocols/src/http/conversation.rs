@@ -1,6 +1,6 @@
 //! The parser: both directions of one connection.
 
-use super::chunked::{Found, Phase};
+use super::chunked::{self, Found, Phase};
 use super::framing::{self, Asked, Framing};
 use super::head::{self, Head, RequestLine, StatusLine};
 use super::inference;
@@ -22,7 +22,7 @@ enum Flow {
     Counted,
     /// In the framing of a chunked body.
     Chunked(Phase),
-    /// In the data of a chunk that the driver counts.
+    /// In the data of a chunk and the line end behind it, which the driver counts.
     Chunk,
     /// Behind a head that does not say how the message goes on.
     Lost(Violation),
@@ -267,7 +267,7 @@ impl Conversation {
 
     fn begin_body(&mut self, side: Side, input: Input<'_>, framing: Framing, out: &mut Output<'_>) -> Step {
         match framing {
-            Framing::Chunked => self.chunked(side, input, Phase::First, out),
+            Framing::Chunked => self.chunked(side, input, Phase::Size, out),
             framing => self.body(side, framing, 0, out),
         }
     }
@@ -332,7 +332,7 @@ impl Conversation {
                 Step::Skip { consumed, length }
             }
             Framing::Chunked => {
-                *self.flow(side) = Flow::Chunked(Phase::First);
+                *self.flow(side) = Flow::Chunked(Phase::Size);
                 Step::Consumed(consumed)
             }
             Framing::ToEnd => {
@@ -378,7 +378,7 @@ impl Conversation {
         match found {
             Ok(Found::Chunk { length, .. }) => {
                 *self.flow(side) = Flow::Chunk;
-                return Step::Skip { consumed, length };
+                return Step::Skip { consumed, length: length.saturating_add(chunked::DATA_END) };
             }
             Ok(Found::LastChunk { .. }) => *self.flow(side) = Flow::Chunked(Phase::Trailers { scanned: 0 }),
             _ => self.complete(side, out),
@@ -541,9 +541,10 @@ impl Parser for Conversation {
         if let Some(span) = skipped.last {
             self.saw(side, span);
         }
+        let framing = if *self.flow(side) == Flow::Chunk { chunked::DATA_END } else { 0 };
         if let Some(wire) = self.wire(side) {
             wire.bytes = wire.bytes.saturating_add(skipped.length);
-            wire.body_bytes = wire.body_bytes.saturating_add(skipped.length);
+            wire.body_bytes = wire.body_bytes.saturating_add(skipped.length.saturating_sub(framing));
             wire.last = if skipped.length > 0 { skipped.last } else { wire.last };
         }
         if skipped.lost > 0
@@ -553,7 +554,7 @@ impl Parser for Conversation {
             pending.missing = pending.missing.saturating_add(skipped.lost);
         }
         match self.flow(side) {
-            flow @ Flow::Chunk => *flow = Flow::Chunked(Phase::Next),
+            flow @ Flow::Chunk => *flow = Flow::Chunked(Phase::Size),
             _ => self.complete(side, out),
         }
     }

@@ -579,6 +579,19 @@ fn bytes_lost_inside_bodies() {
 }
 
 #[test]
+fn a_chunk_end_that_the_capture_limit_hides() {
+    let mut conversation = Conversation::new(HTTP, context(Transport::Tcp, false));
+    conversation.say(Client, b"GET /1 HTTP/1.1\r\n\r\n");
+    conversation.say(Server, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nC350\r\n");
+    conversation.say_part(Server, &[b'a'; 16384], 50_002);
+    conversation.say_part(Server, b"5\r\nab", 10);
+    conversation.say(Server, b"0\r\n\r\n");
+    conversation.say(Client, b"GET /2 HTTP/1.1\r\n\r\n");
+    conversation.say(Server, b"HTTP/1.1 204 No Content\r\n\r\n");
+    assert_eq!(briefs(&conversation.close()), ["GET /1 0 > 200 50005", "GET /2 0 > 204 0"]);
+}
+
+#[test]
 fn a_chunk_header_that_the_capture_limit_hides() {
     let mut conversation = Conversation::new(HTTP, context(Transport::Tcp, false));
     conversation.say(Client, b"GET /1 HTTP/1.1\r\n\r\n");
