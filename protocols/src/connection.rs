@@ -399,7 +399,11 @@ impl Connection {
             }
             (Stage::Speak { .. }, Chunk::Missing { length, cause, span }) => {
                 self.missing(direction, length, cause, span, out);
-                self.wake(direction.other(), out);
+                // What was lost is given up when bytes behind it are there: the other side goes on with them, so
+                // that it does not run ahead of what passed before it.
+                if cause == Cause::Truncated {
+                    self.wake(direction.other(), out);
+                }
             }
             (Stage::AwaitTls { .. } | Stage::Done, Chunk::Bytes { bytes, .. }) => {
                 self.counters.unrecognised += bytes.len() as u64;

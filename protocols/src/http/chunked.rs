@@ -6,13 +6,15 @@ use crate::Violation;
 /// Longest chunk-size line: extensions are rare and short.
 const MAX_LINE: usize = 4096;
 
+/// The line end behind a chunk's data. It is counted with the data, not looked at: a capture limit that ends inside
+/// the data hides it too.
+pub(super) const DATA_END: u64 = 2;
+
 /// What is expected next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// The first chunk's size.
-    First,
-    /// The line end behind a chunk's data, and the next chunk's size.
-    Next,
+    /// A chunk's size.
+    Size,
     /// The trailer section; the search for its end stopped at `scanned`.
     Trailers { scanned: usize },
 }
@@ -33,22 +35,15 @@ pub(super) enum Found {
 impl Phase {
     pub(super) fn parse(&mut self, bytes: &[u8]) -> Result<Found, Violation> {
         match self {
-            Self::First => size(bytes, 0),
-            Self::Next => match bytes {
-                [b'\r', b'\n', ..] => size(bytes, 2),
-                [b'\n', ..] => size(bytes, 1),
-                [b'\r'] => Ok(Found::Need(2)),
-                _ => Err(Violation("chunk_end")),
-            },
+            Self::Size => size(bytes),
             Self::Trailers { scanned } => trailers(bytes, scanned),
         }
     }
 }
 
-fn size(bytes: &[u8], from: usize) -> Result<Found, Violation> {
-    let rest = bytes.get(from..).unwrap_or_default();
-    let Some((line, next)) = head::line(rest) else {
-        return if rest.len() > MAX_LINE { Err(Violation("chunk_line")) } else { Ok(Found::Need(bytes.len() + 1)) };
+fn size(bytes: &[u8]) -> Result<Found, Violation> {
+    let Some((line, consumed)) = head::line(bytes) else {
+        return if bytes.len() > MAX_LINE { Err(Violation("chunk_line")) } else { Ok(Found::Need(bytes.len() + 1)) };
     };
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let length = hex(line.get(..digits).unwrap_or_default()).ok_or(Violation("chunk_size"))?;
@@ -57,7 +52,6 @@ fn size(bytes: &[u8], from: usize) -> Result<Found, Violation> {
         [] | [b';', ..] => {}
         _ => return Err(Violation("chunk_size")),
     }
-    let consumed = from + next;
     if length == 0 { Ok(Found::LastChunk { consumed }) } else { Ok(Found::Chunk { consumed, length }) }
 }
 

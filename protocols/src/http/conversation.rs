@@ -1,11 +1,13 @@
 //! The parser: both directions of one connection.
 
-use super::chunked::{Found, Phase};
+use std::collections::VecDeque;
+
+use super::chunked::{self, Found, Phase};
 use super::framing::{self, Asked, Framing};
 use super::head::{self, Head, RequestLine, StatusLine};
 use super::inference;
 use super::message::{Message, Request, Response};
-use super::pairing::{Order, Pending, Progress, Tracked, Wire};
+use super::pairing::{Order, Pending, Progress, Tracked, Unplaced, Wire};
 use super::switch;
 use crate::reassembly::Cause;
 use crate::{
@@ -22,7 +24,7 @@ enum Flow {
     Counted,
     /// In the framing of a chunked body.
     Chunked(Phase),
-    /// In the data of a chunk that the driver counts.
+    /// In the data of a chunk and the line end behind it, which the driver counts.
     Chunk,
     /// Behind a head that does not say how the message goes on.
     Lost(Violation),
@@ -47,6 +49,12 @@ pub(super) struct Conversation {
     /// Requests in order. A response that is being seen belongs to the first, a request to the last.
     pending: Fifo<Pending>,
     pending_limit: usize,
+    /// Requests in order, behind those, that wait for order to be known again.
+    unplaced: VecDeque<Unplaced>,
+    /// Requests may have been lost since the last one.
+    request_gap: bool,
+    /// Bytes of the server's that are missing and were not reported yet.
+    missing: u64,
     /// A request that is being seen and will not be paired.
     lone_request: Option<Pending>,
     /// A response that is being seen and will not be paired.
@@ -54,6 +62,8 @@ pub(super) struct Conversation {
     order: Order,
     /// A request was sent before the response to an earlier one had ended.
     pipelines: bool,
+    /// As `pipelines`, unless a loss shows on the server's side: what is outstanding may have been answered unseen.
+    suspected: bool,
     /// What a response without a request waits for will not come.
     impatient: bool,
     /// When the server's last byte so far passed.
@@ -71,10 +81,14 @@ impl Conversation {
             begun: [None; 2],
             pending: Fifo::new(context.limits.pending),
             pending_limit: context.limits.pending.max(1),
+            unplaced: VecDeque::new(),
+            request_gap: false,
+            missing: 0,
             lone_request: None,
             lone_response: None,
             order,
             pipelines: false,
+            suspected: false,
             impatient: false,
             server_last: Time::default(),
         }
@@ -90,7 +104,10 @@ impl Conversation {
     /// The exchange whose message `side` is sending now.
     fn current(&mut self, side: Side) -> Option<&mut Pending> {
         match side {
-            Side::Client => self.lone_request.as_mut().or(self.pending.back_mut()),
+            Side::Client => {
+                let unplaced = self.unplaced.back_mut().map(|unplaced| &mut unplaced.pending);
+                self.lone_request.as_mut().or(unplaced).or(self.pending.back_mut())
+            }
             Side::Server => self.lone_response.as_mut().or(self.pending.front_mut()),
         }
     }
@@ -197,26 +214,83 @@ impl Conversation {
         // A client that waits for each response begins every request with a transfer of its own.
         self.pipelines |= !transfer_start;
         if self.pending.len() >= self.pending_limit {
-            self.pipelines = true;
+            self.suspected = true;
             self.give_up(Reason::NoResponse, 0, out);
             self.lose_order(Reason::NoResponse);
         }
+        let behind_gap = std::mem::take(&mut self.request_gap);
         if let (Order::Lost { .. }, Flow::Doubtful(_)) = (self.order, self.server)
             && self.server_last <= first.start
         {
             self.end_in_doubt(out);
         }
         if let Order::Lost { why, at_rest } = self.order {
-            let idle = self.pending.is_empty() && self.lone_response.is_none() && self.server == START;
+            let outstanding = !self.pending.is_empty() || !self.unplaced.is_empty();
+            let idle = !outstanding && self.lone_response.is_none() && self.server == START;
             if self.pipelines || !at_rest || !idle || first.start < self.server_last {
                 self.order = Order::Lost { why, at_rest: false };
-                self.lone_request = Some(Pending { reasons: why, ..pending });
+                self.keep_unplaced(Unplaced { pending, behind_gap }, why, out);
                 return;
             }
             self.order = Order::Known;
         }
         let evicted = self.pending.push(pending);
         debug_assert!(evicted.is_none(), "room was made");
+    }
+
+    /// Keeps a request until the server's side has come to where it began.
+    fn keep_unplaced(&mut self, unplaced: Unplaced, why: Reasons, out: &mut Output<'_>) {
+        if self.pipelines {
+            self.lone_request = Some(unplaced.pending.because(why));
+            return;
+        }
+        if self.unplaced.len() >= self.pending_limit {
+            self.hand_out_unplaced(why, out);
+        }
+        self.unplaced.push_back(unplaced);
+    }
+
+    /// Hands out the oldest request that waits for order; one that is still being sent goes on alone.
+    fn hand_out_unplaced(&mut self, why: Reasons, out: &mut Output<'_>) {
+        let Some(Unplaced { mut pending, .. }) = self.unplaced.pop_front() else { return };
+        pending.missing = pending.missing.saturating_add(std::mem::take(&mut self.missing));
+        let pending = pending.because(why);
+        if pending.request_progress() == Some(Progress::Open) {
+            self.lone_request = Some(pending);
+        } else {
+            pending.emit(out);
+        }
+    }
+
+    /// A response has been seen to its end while order was lost: what was asked before that end is over, and a client
+    /// that sends one request at a time had nothing outstanding then.
+    fn pass_over_unplaced(&mut self, out: &mut Output<'_>) {
+        let Order::Lost { why, .. } = self.order else { return };
+        while self.unplaced.front().is_some_and(|unplaced| unplaced.pending.began() < self.server_last) {
+            self.hand_out_unplaced(why, out);
+        }
+    }
+
+    /// Puts the requests in order that began behind the last response, up to where one may have been lost.
+    fn place(&mut self) {
+        let Order::Lost { why, .. } = self.order else { return };
+        if self.unplaced.is_empty() || !self.pending.is_empty() || self.pipelines {
+            return;
+        }
+        self.missing = 0;
+        while let Some(unplaced) = self.unplaced.pop_front() {
+            if unplaced.behind_gap && !self.pending.is_empty() {
+                self.unplaced.push_front(unplaced);
+                break;
+            }
+            let evicted = self.pending.push(unplaced.pending);
+            debug_assert!(evicted.is_none(), "no more than fit are kept");
+        }
+        self.order = if self.unplaced.is_empty() && !self.request_gap {
+            Order::Known
+        } else {
+            Order::Lost { why, at_rest: false }
+        };
     }
 
     fn response(&mut self, bytes: &[u8], wire: Wire, consumed: usize, out: &mut Output<'_>) -> Step {
@@ -267,14 +341,15 @@ impl Conversation {
 
     fn begin_body(&mut self, side: Side, input: Input<'_>, framing: Framing, out: &mut Output<'_>) -> Step {
         match framing {
-            Framing::Chunked => self.chunked(side, input, Phase::First, out),
+            Framing::Chunked => self.chunked(side, input, Phase::Size, out),
             framing => self.body(side, framing, 0, out),
         }
     }
 
     /// Whether the request that is being sent has its final answer already.
     fn is_answered(&self) -> bool {
-        self.lone_request.is_none() && self.pending.front().is_some_and(|pending| pending.response.is_some())
+        let placed = self.lone_request.is_none() && self.unplaced.is_empty();
+        placed && self.pending.front().is_some_and(|pending| pending.response.is_some())
     }
 
     /// The response in doubt had no body, or none that was seen.
@@ -283,6 +358,7 @@ impl Conversation {
         if let Some(wire) = self.wire(Side::Server) {
             wire.progress = Progress::Cut;
         }
+        self.pass_over_unplaced(out);
         self.settle(Side::Server, out);
         self.come_to_rest();
     }
@@ -291,6 +367,7 @@ impl Conversation {
         if let Order::Lost { at_rest, .. } = &mut self.order {
             *at_rest = true;
         }
+        self.place();
     }
 
     /// The exchange that a response belongs to whose first byte passed in `first`.
@@ -332,7 +409,7 @@ impl Conversation {
                 Step::Skip { consumed, length }
             }
             Framing::Chunked => {
-                *self.flow(side) = Flow::Chunked(Phase::First);
+                *self.flow(side) = Flow::Chunked(Phase::Size);
                 Step::Consumed(consumed)
             }
             Framing::ToEnd => {
@@ -378,7 +455,7 @@ impl Conversation {
         match found {
             Ok(Found::Chunk { length, .. }) => {
                 *self.flow(side) = Flow::Chunk;
-                return Step::Skip { consumed, length };
+                return Step::Skip { consumed, length: length.saturating_add(chunked::DATA_END) };
             }
             Ok(Found::LastChunk { .. }) => *self.flow(side) = Flow::Chunked(Phase::Trailers { scanned: 0 }),
             _ => self.complete(side, out),
@@ -394,10 +471,14 @@ impl Conversation {
             wire.progress = Progress::Complete;
             last = wire.last;
         }
-        self.settle(side, out);
         if side == Side::Client {
+            self.settle(side, out);
             return;
         }
+        // No loss has shown up to the response that was awaited.
+        self.pipelines |= std::mem::take(&mut self.suspected);
+        self.pass_over_unplaced(out);
+        self.settle(side, out);
         self.come_to_rest();
         let next = self.pending.front().and_then(|pending| pending.request.as_ref());
         if let (Some(last), Some(next)) = (last, next) {
@@ -455,8 +536,11 @@ impl Conversation {
     /// of everything that was asked with it.
     fn lose(&mut self, side: Side, violation: Violation, out: &mut Output<'_>) -> Step {
         match side {
-            Side::Client => self.cut(side, Reason::ParseError, 0, out),
-            Side::Server => self.give_up(Reason::ParseError, 0, out),
+            Side::Client => {
+                self.request_gap = true;
+                self.cut(side, Reason::ParseError, 0, out);
+            }
+            Side::Server => self.lose_responses(Reason::ParseError, 0, out),
         }
         self.restart(side);
         self.lose_order(Reason::ParseError);
@@ -484,6 +568,34 @@ impl Conversation {
         }
     }
 
+    /// The server's side has lost its place: hands out what is in the middle of a response. Which of the requests were
+    /// answered meanwhile shows with the next response.
+    fn lose_responses(&mut self, reason: Reason, missing: u64, out: &mut Output<'_>) {
+        self.suspected = false;
+        if self.pipelines {
+            return self.give_up(reason, missing, out);
+        }
+        self.missing = self.missing.saturating_add(missing);
+        if let Some(mut pending) = self.lone_response.take() {
+            pending.missing = std::mem::take(&mut self.missing);
+            pending.emit_for(reason, out);
+        }
+        let waiting: Vec<_> = self.pending.drain().collect();
+        for mut pending in waiting.into_iter().rev() {
+            if pending.response.is_none() {
+                self.unplaced.push_front(Unplaced { pending, behind_gap: false });
+                continue;
+            }
+            pending.missing = pending.missing.saturating_add(std::mem::take(&mut self.missing));
+            if pending.request_progress() == Some(Progress::Open) {
+                pending.reasons.add(reason);
+                self.lone_request = Some(pending);
+            } else {
+                pending.emit_for(reason, out);
+            }
+        }
+    }
+
     /// Hands out everything that waits for a response or is in the middle of one. A request that is still being sent
     /// goes on alone.
     fn give_up(&mut self, reason: Reason, missing: u64, out: &mut Output<'_>) {
@@ -499,6 +611,11 @@ impl Conversation {
                 self.lone_request = Some(pending);
             } else {
                 pending.emit_for(reason, out);
+            }
+        }
+        if let Order::Lost { why, .. } = self.order {
+            while !self.unplaced.is_empty() {
+                self.hand_out_unplaced(why, out);
             }
         }
     }
@@ -541,9 +658,10 @@ impl Parser for Conversation {
         if let Some(span) = skipped.last {
             self.saw(side, span);
         }
+        let framing = if *self.flow(side) == Flow::Chunk { chunked::DATA_END } else { 0 };
         if let Some(wire) = self.wire(side) {
             wire.bytes = wire.bytes.saturating_add(skipped.length);
-            wire.body_bytes = wire.body_bytes.saturating_add(skipped.length);
+            wire.body_bytes = wire.body_bytes.saturating_add(skipped.length.saturating_sub(framing));
             wire.last = if skipped.length > 0 { skipped.last } else { wire.last };
         }
         if skipped.lost > 0
@@ -553,7 +671,7 @@ impl Parser for Conversation {
             pending.missing = pending.missing.saturating_add(skipped.lost);
         }
         match self.flow(side) {
-            flow @ Flow::Chunk => *flow = Flow::Chunked(Phase::Next),
+            flow @ Flow::Chunk => *flow = Flow::Chunked(Phase::Size),
             _ => self.complete(side, out),
         }
     }
@@ -564,8 +682,11 @@ impl Parser for Conversation {
             Cause::Truncated => (Reason::Truncated, 0),
         };
         match side {
-            Side::Client => self.cut(side, reason, missing, out),
-            Side::Server => self.give_up(reason, missing, out),
+            Side::Client => {
+                self.request_gap = true;
+                self.cut(side, reason, missing, out);
+            }
+            Side::Server => self.lose_responses(reason, missing, out),
         }
         self.restart(side);
         self.lose_order(reason);

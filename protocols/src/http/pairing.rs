@@ -4,7 +4,7 @@
 use super::framing::Asked;
 use super::head::Head;
 use super::message::{Message, Request, Response};
-use crate::{Exchange, Output, Part, Payload, Reason, Reasons, Span};
+use crate::{Exchange, Output, Part, Payload, Reason, Reasons, Span, Time};
 
 /// How far a message has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +99,17 @@ impl Pending {
         asks && self.response.is_none() && request.wire.progress == Progress::Complete
     }
 
+    /// When its request began.
+    pub(super) fn began(&self) -> Time {
+        self.request.as_ref().map_or(Time::default(), |request| request.wire.first.start)
+    }
+
+    /// Adds why it is not complete.
+    pub(super) fn because(mut self, why: Reasons) -> Self {
+        self.reasons.merge(why);
+        self
+    }
+
     /// Adds why it is not complete, and hands it out as it is.
     pub(super) fn emit_for(mut self, reason: Reason, out: &mut Output<'_>) {
         self.reasons.add(reason);
@@ -115,6 +126,14 @@ impl Pending {
             missing_bytes: self.missing,
         });
     }
+}
+
+/// A request that is to have a place among those that wait once it is known that nothing else does.
+#[derive(Debug)]
+pub(super) struct Unplaced {
+    pub(super) pending: Pending,
+    /// Requests may have been lost between the one before and this one.
+    pub(super) behind_gap: bool,
 }
 
 /// Whether order tells which response answers which request.

@@ -527,6 +527,94 @@ fn holes_never_make_wrong_pairs_where_requests_are_pipelined() {
     holes(PIPELINED, &[1, 40, 1000], &["transfer 0, "]);
 }
 
+/// When what is missing is given up.
+#[derive(Clone, Copy, Debug)]
+enum Patience {
+    /// With each transfer.
+    None,
+    /// After so many transfers.
+    Transfers(usize),
+    /// When the connection ends.
+    Endless,
+}
+
+/// How the responses of [`sequential`] are sent.
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    Whole,
+    HeadThenBody,
+    Chunked,
+}
+
+impl Answer {
+    fn transfers(self, id: usize) -> Vec<Vec<u8>> {
+        let head = format!("HTTP/1.1 200 OK\r\nX-Id: {id}\r\n");
+        match self {
+            Self::Whole => vec![format!("{head}Content-Length: 3\r\n\r\nabc").into_bytes()],
+            Self::HeadThenBody => vec![format!("{head}Content-Length: 3\r\n\r\n").into_bytes(), b"abc".to_vec()],
+            Self::Chunked => vec![
+                format!("{head}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n").into_bytes(),
+                b"0\r\n\r\n".to_vec(),
+            ],
+        }
+    }
+}
+
+/// `count` exchanges one after the other, without the transfers for which `is_lost`: ids of those that came out
+/// complete. No pair may be wrong, and no request that was seen may be missing.
+fn sequential(count: usize, answer: Answer, patience: Patience, is_lost: impl Fn(usize) -> bool) -> Vec<usize> {
+    let mut conversation = Conversation::new(HTTP, context(Transport::Tcp, false));
+    let mut records = Vec::new();
+    let mut transfer = 0;
+    let mut seen = Vec::new();
+    for id in 0..count {
+        let request = format!("GET /{id} HTTP/1.1\r\n\r\n").into_bytes();
+        let answers = answer.transfers(id).into_iter().map(|bytes| (Server, bytes));
+        for (side, bytes) in std::iter::once((Client, request)).chain(answers) {
+            let lost = is_lost(transfer);
+            transfer += 1;
+            if lost {
+                conversation.lose(side, bytes.len() as u64);
+                conversation.pause(1_000_000);
+            } else {
+                conversation.say(side, &bytes);
+                seen.extend((side == Client).then_some(id));
+            }
+            match patience {
+                Patience::None => records.extend(conversation.take()),
+                Patience::Transfers(n) if transfer.is_multiple_of(n) => records.extend(conversation.take()),
+                Patience::Transfers(_) | Patience::Endless => {}
+            }
+        }
+    }
+    records.extend(conversation.close());
+    let id = |record: &Value| record["request"]["target"].as_str().map(|target| target[1..].parse().unwrap());
+    for record in &records {
+        assert_true_pair(record, "sequential");
+    }
+    let mut requests: Vec<usize> = records.iter().filter_map(id).collect();
+    requests.sort_unstable();
+    assert_eq!(requests, seen, "every request that was seen comes out once");
+    records.iter().filter(|record| record["reasons"] == json!([])).filter_map(id).collect()
+}
+
+const ANSWERS: [Answer; 3] = [Answer::Whole, Answer::HeadThenBody, Answer::Chunked];
+const PATIENCES: [Patience; 4] = [Patience::None, Patience::Transfers(3), Patience::Transfers(17), Patience::Endless];
+
+#[test]
+fn pairing_recovers_after_a_long_loss() {
+    for (answer, patience) in ANSWERS.into_iter().flat_map(|answer| PATIENCES.map(|patience| (answer, patience))) {
+        let per_exchange = 1 + answer.transfers(0).len();
+        for first in 4..12 {
+            let complete = sequential(20, answer, patience, |transfer| (first..first + 10).contains(&transfer));
+            let back = (first + 10).div_ceil(per_exchange) + 2;
+            let expected: Vec<_> = (0..first / per_exchange).chain(back..20).collect();
+            let missing: Vec<_> = expected.iter().filter(|id| !complete.contains(id)).collect();
+            assert!(missing.is_empty(), "{answer:?}, {patience:?}, lost from {first} on: {missing:?} of {complete:?}");
+        }
+    }
+}
+
 #[test]
 fn a_connection_joined_in_its_middle() {
     let mut conversation = Conversation::new(HTTP, context(Transport::Tcp, true));
@@ -576,6 +664,19 @@ fn bytes_lost_inside_bodies() {
     let mut conversation = ask();
     conversation.say_part(Server, b"a", 1000);
     assert_eq!(briefs(&conversation.take()), ["GET / 0 > 200 1000"], "the capture limit does no harm in a body");
+}
+
+#[test]
+fn a_chunk_end_that_the_capture_limit_hides() {
+    let mut conversation = Conversation::new(HTTP, context(Transport::Tcp, false));
+    conversation.say(Client, b"GET /1 HTTP/1.1\r\n\r\n");
+    conversation.say(Server, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nC350\r\n");
+    conversation.say_part(Server, &[b'a'; 16384], 50_002);
+    conversation.say_part(Server, b"5\r\nab", 10);
+    conversation.say(Server, b"0\r\n\r\n");
+    conversation.say(Client, b"GET /2 HTTP/1.1\r\n\r\n");
+    conversation.say(Server, b"HTTP/1.1 204 No Content\r\n\r\n");
+    assert_eq!(briefs(&conversation.close()), ["GET /1 0 > 200 50005", "GET /2 0 > 204 0"]);
 }
 
 #[test]
@@ -870,6 +971,16 @@ proptest! {
         for (id, (model, record)) in models.iter().zip(&records).enumerate() {
             model.assert_is(id, record);
         }
+    }
+
+    #[test]
+    fn pairing_recovers_after_each_loss(
+        lost in proptest::collection::btree_set(1_usize..100, 0..12),
+        answer in proptest::sample::select(ANSWERS.to_vec()),
+        patience in proptest::sample::select(PATIENCES.to_vec()),
+    ) {
+        let complete = sequential(50, answer, patience, |transfer| lost.contains(&transfer));
+        prop_assert!(complete.len() >= 50 - 3 * lost.len(), "{} of 50 with {} lost", complete.len(), lost.len());
     }
 
     #[test]
