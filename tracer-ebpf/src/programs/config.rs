@@ -11,6 +11,8 @@ macro_rules! globals {
 globals! {
     /// Payload bytes taken of one transfer.
     MAX_CAPTURE;
+    /// Events that one transfer makes at most, 12 or fewer: older verifiers take too long over more.
+    PIECES;
     /// Fill of the ring, in bytes, at which the reader is woken; below it, it comes by itself.
     WAKE_AT;
     /// Whether `bpf_get_attach_cookie` exists (Linux 5.15).

@@ -232,7 +232,8 @@ enum Piece {
     Ciphertext,
 }
 
-/// Ships a transfer piece by piece: every piece of a vector, and every [`MAX_PAYLOAD`] of a long one, is an event.
+/// Ships a transfer piece by piece: every piece of a vector, and every [`MAX_PAYLOAD`] of a long one, is an event, up to
+/// [`config::PIECES`].
 /// The last event tells the length of all that the capture limit cut off. Uses `event` up.
 ///
 /// Written out instead of looped: Linux 5.10 refuses a loop that the compiler has laid out to fall through to its own
@@ -245,29 +246,20 @@ pub fn parts(event: &mut Data, buffers: &Buffers, look: LookForTls) -> Shipped {
         allowed: u64::from(config::MAX_CAPTURE.load()),
         position: event.position,
     };
+    let most = config::PIECES.load();
     macro_rules! pieces {
-        ($($look:expr, $last:literal;)*) => {
-            $(match piece(event, &mut walk, $look, $last) {
-                Piece::More => {}
-                Piece::Last => return Shipped::Yes,
-                Piece::Ciphertext => return Shipped::Ciphertext,
+        ($($number:literal)*) => {
+            $({
+                let look = if $number == 1 { look } else { LookForTls::No };
+                match piece(event, &mut walk, look, $number >= most) {
+                    Piece::More => {}
+                    Piece::Last => return Shipped::Yes,
+                    Piece::Ciphertext => return Shipped::Ciphertext,
+                }
             })*
         };
     }
-    pieces! {
-        look, false;
-        LookForTls::No, false;
-        LookForTls::No, false;
-        LookForTls::No, false;
-        LookForTls::No, false;
-        LookForTls::No, false;
-        LookForTls::No, false;
-        LookForTls::No, false;
-        LookForTls::No, false;
-        LookForTls::No, false;
-        LookForTls::No, false;
-        LookForTls::No, true;
-    }
+    pieces! { 1 2 3 4 5 6 7 8 9 10 11 12 }
     Shipped::Yes
 }
 
