@@ -159,11 +159,12 @@ impl Kernel {
         }
         let cookies = u32::from(aya::features().bpf_cookie());
         let wake_at = options.ring_size / 8;
+        let pieces = pieces();
         loader
             .btf(Some(&btf))
             .override_global("MAX_CAPTURE", &options.max_capture, true)
             .override_global("WAKE_AT", &wake_at, true)
-            .override_global("PIECES", &pieces(), true)
+            .override_global("PIECES", &pieces, true)
             .override_global("HAS_COOKIE", &cookies, false)
             .map_max_entries("EVENTS", options.ring_size)
             .map_max_entries("SOCKETS", options.max_connections)
