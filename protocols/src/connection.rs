@@ -262,6 +262,11 @@ impl Connection {
             return;
         }
         self.reassemble(direction, out, |reassembler, deliver| reassembler.insert(segment, deliver));
+        // What this direction waits for may be held back: better to give up on the hole before it than on what waits.
+        let half = self.half(direction);
+        if half.waits && half.buffer.len() > self.context.limits.buffered / 2 {
+            self.reassemble(direction.other(), out, |reassembler, deliver| reassembler.flush(deliver));
+        }
     }
 
     /// Takes one datagram. `length`: its full length.
@@ -398,12 +403,13 @@ impl Connection {
                 self.wake(direction.other(), out);
             }
             (Stage::Speak { .. }, Chunk::Missing { length, cause, span }) => {
-                self.missing(direction, length, cause, span, out);
-                // What was lost is given up when bytes behind it are there: the other side goes on with them, so
-                // that it does not run ahead of what passed before it.
-                if cause == Cause::Truncated {
-                    self.wake(direction.other(), out);
+                // What waits came before the gap, which must not take it along.
+                if self.half(direction).waits {
+                    self.reassemble(direction.other(), out, |reassembler, deliver| reassembler.flush(deliver));
+                    self.stop_waiting(direction, out);
                 }
+                self.missing(direction, length, cause, span, out);
+                self.wake(direction.other(), out);
             }
             (Stage::AwaitTls { .. } | Stage::Done, Chunk::Bytes { bytes, .. }) => {
                 self.counters.unrecognised += bytes.len() as u64;

@@ -53,6 +53,8 @@ pub(super) struct Conversation {
     unplaced: VecDeque<Unplaced>,
     /// Requests may have been lost since the last one.
     request_gap: bool,
+    /// Requests were lost, and what passed behind them is about to be seen.
+    in_gap: bool,
     /// Bytes of the server's that are missing and were not reported yet.
     missing: u64,
     /// A request that is being seen and will not be paired.
@@ -83,6 +85,7 @@ impl Conversation {
             pending_limit: context.limits.pending.max(1),
             unplaced: VecDeque::new(),
             request_gap: false,
+            in_gap: false,
             missing: 0,
             lone_request: None,
             lone_response: None,
@@ -394,8 +397,9 @@ impl Conversation {
     /// Whether the request must be on its way: the two directions may be seen in the wrong order when two threads
     /// serve them.
     fn awaits_request(&self) -> bool {
-        let Order::Known = self.order else { return false };
-        !self.impatient && self.pending.front().is_none_or(|pending| pending.response.is_some())
+        // What was lost is given up when bytes behind it are there. They tell which responses came before them.
+        let awaits = matches!(self.order, Order::Known) || self.in_gap;
+        awaits && !self.impatient && self.pending.front().is_none_or(|pending| pending.response.is_some())
     }
 
     fn body(&mut self, side: Side, framing: Framing, consumed: usize, out: &mut Output<'_>) -> Step {
@@ -677,6 +681,11 @@ impl Parser for Conversation {
     }
 
     fn gap(&mut self, side: Side, length: u64, cause: Cause, out: &mut Output<'_>) {
+        // A body that was sent by a call which shows no content (sendfile): no doubt is left.
+        if side == Side::Server && cause == Cause::Truncated && self.server == Flow::Doubtful(Framing::Length(length)) {
+            self.server = Flow::Counted;
+            return self.skipped(side, Skipped { length, lost: 0, last: None }, out);
+        }
         let (reason, missing) = match cause {
             Cause::Lost => (Reason::Gap, length),
             Cause::Truncated => (Reason::Truncated, 0),
@@ -684,6 +693,7 @@ impl Parser for Conversation {
         match side {
             Side::Client => {
                 self.request_gap = true;
+                self.in_gap = cause == Cause::Lost;
                 self.cut(side, reason, missing, out);
             }
             Side::Server => self.lose_responses(reason, missing, out),
@@ -693,6 +703,7 @@ impl Parser for Conversation {
     }
 
     fn resync(&mut self, side: Side, bytes: &[u8], transfer_start: bool) -> Boundary {
+        self.in_gap &= side == Side::Server;
         inference::boundary(side, bytes, transfer_start, self.pipelines)
     }
 

@@ -13,12 +13,14 @@
 //! - Bytes lost inside a body of known size, or inside a chunk, change nothing but that body's record.
 //! - Framing lost on the client's side (a gap or a violation): requests that were seen before keep their places, and
 //!   so does one whose body was hit. Nothing after them is paired.
-//! - Framing lost on the server's side: everything that waits for a response is handed out as incomplete, with the
-//!   part of a response that was seen.
+//! - Framing lost on the server's side: what was in the middle of a response is handed out as incomplete, with the part
+//!   that was seen. A loss may be noticed long after: requests that wait then are kept until a response has been seen
+//!   to its end, and those that began before that end are handed out as incomplete.
 //! - Pairing resumes with the first request that begins a transfer, after the last byte of a response that was seen to
 //!   its end since, with no other request in between, and with nothing outstanding: for a client that sends one
 //!   request at a time, whatever passed unseen is over by then. A connection on which the client was seen to send a
-//!   request before the previous response had ended (pipelining) does not resume.
+//!   request before the previous response had ended (pipelining) does not resume; a request that began while a
+//!   response was missing is no sign of that.
 //! - A connection that was joined in its middle begins in that state; there, its first request is paired.
 //!
 //! A response whose request was not seen may answer HEAD: whether it has a body shows in what its sender sends next.
