@@ -52,6 +52,8 @@ pub(super) struct Turns {
     pub(super) unbroken: bool,
     /// It has waited.
     pub(super) waits: bool,
+    /// It seems to have waited: for certain once it goes on without a gap, which may hide what it did not wait with.
+    seems_to_wait: bool,
     /// It has not.
     pub(super) pipelines: bool,
 }
@@ -59,11 +61,23 @@ pub(super) struct Turns {
 impl Turns {
     pub(super) fn asks(&mut self, kind: Kind) {
         self.asked += u64::from(kind.owes_ready());
+        self.waits |= self.seems_to_wait && kind.owes_ready();
+        self.seems_to_wait &= !kind.owes_ready();
+        // Everybody waits for the login.
+        self.unbroken &= kind != Kind::Startup;
     }
 
-    pub(super) fn ready(&mut self, certain: bool) {
-        self.pipelines |= self.asked > 1;
-        self.waits |= certain && self.asked == 1 && self.unbroken;
+    /// A part of what the client sent is missing.
+    pub(super) fn client_gap(&mut self) {
+        self.unbroken = false;
+        self.seems_to_wait = false;
+    }
+
+    /// ReadyForQuery has come. `more`: something was asked before it came that is still unanswered, also if what asks
+    /// for its ReadyForQuery has not been seen.
+    pub(super) fn ready(&mut self, certain: bool, more: bool) {
+        self.pipelines |= self.asked > 1 || more;
+        self.seems_to_wait = certain && self.asked == 1 && self.unbroken && !more;
         self.asked = self.asked.saturating_sub(1);
         self.unbroken = true;
     }

@@ -207,7 +207,7 @@ impl Session {
 
     /// ReadyForQuery has come.
     pub(super) fn turn(&mut self, out: &mut Output<'_>) {
-        self.turns.ready(self.lost.is_none());
+        self.turns.ready(self.lost.is_none(), !self.queue.is_empty());
         self.blind = Reasons::NONE;
         if self.turns.pipelines
             && let Some(reasons) = self.doubt.take()
@@ -349,6 +349,7 @@ impl Session {
             }
             Side::Client => {
                 self.give_up_torn(out);
+                self.turns.client_gap();
                 // What was asked before is still answered in order; what comes after may be behind unseen requests.
                 if let Some(copy) = self.copy_in() {
                     copy.miss(reasons, lost);
