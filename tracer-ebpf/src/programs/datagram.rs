@@ -2,7 +2,7 @@
 
 use tracer_ebpf::{Datagram, Header, MAX_PAYLOAD, Tuple, flag, kind};
 
-use crate::buffers::Buffers;
+use crate::buffers::{Buffers, IoVec};
 use crate::counters::count;
 use crate::maps::PENDING;
 use crate::memory::user;
@@ -21,7 +21,26 @@ pub struct Pending {
     pub many: u64,
 }
 
-/// A datagram has been sent or received. Not inlined: it has its own stack.
+static EMPTY: Pending = Pending {
+    datagram: Datagram {
+        header: Header { kind: 0, program: 0, flags: 0, captured: 0, time: 0, pid_tgid: 0, connection: 0 },
+        tuple: Tuple {
+            local: [0; 16],
+            remote: [0; 16],
+            local_port: 0,
+            remote_port: 0,
+            family: 0,
+            protocol: socket::IPPROTO_UDP,
+        },
+        length: 0,
+        padding: 0,
+    },
+    buffers: Buffers { current: IoVec { base: 0, length: 0 }, next: 0, left: 0, name: 0, skip: 0, in_kernel: 0 },
+    many: 0,
+};
+
+/// A datagram has been sent or received. Everything is put together in the pending map: the stack of a chain of calls
+/// has room for 512 bytes.
 #[inline(never)]
 pub fn ended(transfer: &Transfer, pid_tgid: u64, source: impl Source) {
     if transfer.result <= 0 || transfer.flags & MSG_PEEK != 0 {
@@ -30,45 +49,49 @@ pub fn ended(transfer: &Transfer, pid_tgid: u64, source: impl Source) {
     }
     let length = transfer.result as u64;
     count(|counters| counters.bytes_seen += length);
-    let mut datagram = Datagram {
-        header: Header {
-            kind: kind::DATAGRAM,
-            program: transfer.program() as u8,
-            flags: if transfer.write { flag::WRITE } else { 0 },
-            captured: 0,
-            time: ship::now(),
-            pid_tgid,
-            connection: 0,
-        },
-        tuple: Tuple::default(),
-        length: length as u32,
-        padding: 0,
+    let pending = match PENDING.insert(&pid_tgid, &EMPTY, 0) {
+        Ok(()) => PENDING.get_ptr_mut(&pid_tgid),
+        Err(_) => None,
     };
-    socket::read_tuple(transfer.sk, socket::IPPROTO_UDP, &mut datagram.tuple);
-    let Some(mut buffers) = source.buffers() else {
-        unseen(&mut datagram);
+    let Some(pending) = pending else {
+        count(|counters| counters.bytes_lost_map_full += length);
         return;
     };
-    if datagram.tuple.remote_port == 0 {
-        match source.peer(&buffers) {
-            Peer::Known(peer) => set_peer(&mut datagram.tuple, &peer),
-            Peer::Later { many } => {
-                wait(pid_tgid, &datagram, &buffers, many);
-                return;
-            }
-            Peer::Unknown => datagram.header.flags |= flag::NO_PEER,
-        }
+    // SAFETY: an element that only this thread uses.
+    let pending = unsafe { &mut *pending };
+    let header = &mut pending.datagram.header;
+    header.kind = kind::DATAGRAM;
+    header.program = transfer.program() as u8;
+    header.flags = if transfer.write { flag::WRITE } else { 0 };
+    header.time = ship::now();
+    header.pid_tgid = pid_tgid;
+    pending.datagram.length = length as u32;
+    socket::read_tuple(transfer.sk, socket::IPPROTO_UDP, &mut pending.datagram.tuple);
+    if !finish(pending, source) {
+        let _ = PENDING.remove(&pid_tgid);
     }
-    send(&datagram, &mut buffers);
 }
 
-/// Not inlined: it has its own stack.
-#[inline(never)]
-fn wait(pid_tgid: u64, datagram: &Datagram, buffers: &Buffers, many: u64) {
-    let pending = Pending { datagram: *datagram, buffers: *buffers, many };
-    if PENDING.insert(&pid_tgid, &pending, 0).is_err() {
-        count(|counters| counters.bytes_lost_map_full += u64::from(datagram.length));
+/// Ships a datagram, unless its sender's address has to be awaited. Whether it has.
+#[inline(always)]
+fn finish(pending: &mut Pending, source: impl Source) -> bool {
+    let Some(buffers) = source.buffers() else {
+        unseen(&mut pending.datagram);
+        return false;
+    };
+    pending.buffers = buffers;
+    if pending.datagram.tuple.remote_port == 0 {
+        match source.peer(&pending.buffers) {
+            Peer::Known(peer) => set_peer(&mut pending.datagram.tuple, &peer),
+            Peer::Later { many } => {
+                pending.many = many;
+                return true;
+            }
+            Peer::Unknown => pending.datagram.header.flags |= flag::NO_PEER,
+        }
     }
+    send(&pending.datagram, &mut pending.buffers);
+    false
 }
 
 #[inline(always)]

@@ -2,7 +2,7 @@
 //! here offers.
 #![allow(unsafe_code, reason = "each use says why it is sound")]
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 
 use aya::maps::{MapData, RingBuf};
 use tokio::io::unix::AsyncFd;
@@ -56,10 +56,13 @@ pub fn map(file: &std::fs::File) -> std::io::Result<memmap2::Mmap> {
 }
 
 /// Makes a command stop before it executes its program: it tells its process id to `tell` and goes on when a byte can
-/// be read from `ready`.
-pub fn hold_before_exec(command: &mut std::process::Command, ready: OwnedFd, tell: OwnedFd) {
+/// be read from `ready`, whose other end is `go`.
+pub fn hold_before_exec(command: &mut std::process::Command, ready: OwnedFd, tell: OwnedFd, go: BorrowedFd<'_>) {
     use std::os::unix::process::CommandExt as _;
+    let go = go.as_raw_fd();
     let hold = move || {
+        // SAFETY: the child's own copy, which nobody uses: with it open, the end of the tracer would not show.
+        unsafe { rustix::io::close(go) };
         let pid = rustix::process::getpid().as_raw_nonzero().get();
         rustix::io::write(&tell, &pid.to_ne_bytes())?;
         // A tracer that died closes the pipe: then the command must not run unseen.

@@ -1,6 +1,7 @@
 //! `tracer -- COMMAND`: a command that is started held, so that it is traced from its first instruction.
 
 use std::ffi::OsString;
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
@@ -30,7 +31,7 @@ impl Held {
         let (told, tell) = std::io::pipe().context("cannot make a pipe")?;
         let mut command = Command::new(program);
         command.args(arguments);
-        sys::hold_before_exec(&mut command, ready.into(), tell.into());
+        sys::hold_before_exec(&mut command, ready.into(), tell.into(), go.as_fd());
         let spawned = std::thread::spawn(move || command.spawn());
         let pid = sys::read_pid(told).context("cannot start the command")?;
         Ok(Self { spawned: Some(spawned), pid, name: program.clone(), go: Some(go), child: None })

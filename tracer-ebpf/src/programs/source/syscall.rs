@@ -130,17 +130,17 @@ pub fn sock_recv_length(ctx: BtfTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "sys_exit")]
 pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
     let pid_tgid = bpf_get_current_pid_tgid();
+    let Some(pending) = PENDING.get_ptr_mut(&pid_tgid) else { return 0 };
     // SAFETY: an element that only this thread uses.
-    let Some(pending) = (unsafe { PENDING.get(&pid_tgid) }) else { return 0 };
-    let mut pending: Pending = *pending;
-    let _ = PENDING.remove(&pid_tgid);
+    let pending = unsafe { &mut *pending };
     crate::counters::hit(program::SYSTEM_CALL_EXIT);
     if pending.many == 0 {
-        complete(&mut pending);
+        complete(pending);
     } else {
         let received: i64 = ctx.arg(1);
-        many(&mut pending, received);
+        many(pending, received);
     }
+    let _ = PENDING.remove(&pid_tgid);
     0
 }
 
