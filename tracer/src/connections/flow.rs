@@ -13,6 +13,8 @@ use crate::record::{ConnectionInfo, Role, TupleSource};
 pub struct Flow {
     /// What records say of it.
     pub info: ConnectionInfo,
+    /// Process and thread that moved its last datagram, as the kernel puts them together.
+    pub thread: u64,
     /// When its last datagram passed.
     pub last: Time,
     connection: Connection,
@@ -29,7 +31,7 @@ impl Flow {
         let info = ConnectionInfo { id, transport: Transport::Udp, role, local, remote, tls: None, tuple_source };
         let context = Context { transport: Transport::Udp, midstream: false, limits };
         let connection = Connection::new(candidates.clone(), context, None);
-        Self { info, last: Time(datagram.header.time), connection }
+        Self { info, thread: datagram.header.pid_tgid, last: Time(datagram.header.time), connection }
     }
 
     /// Takes a datagram.
@@ -44,6 +46,7 @@ impl Flow {
         let write = datagram.header.flags & flag::WRITE != 0;
         let direction = if write { Direction::Write } else { Direction::Read };
         self.last = Time(datagram.header.time);
+        self.thread = datagram.header.pid_tgid;
         let (length, span) = (u64::from(datagram.length), Span::at(self.last));
         tap.datagram(pid, &self.facts(), direction, payload, length, span);
         self.connection.datagram(direction, payload, length, span, out);

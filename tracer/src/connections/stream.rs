@@ -18,6 +18,8 @@ pub struct Stream {
     pub info: ConnectionInfo,
     /// The process that uses it.
     pub pid: u32,
+    /// Process and thread that moved its last bytes, as the kernel puts them together; 0: not known.
+    pub thread: u64,
     /// Address of the kernel's `struct sock`; 0: not known.
     pub socket: u64,
     /// When it was over, while its last events are awaited.
@@ -49,6 +51,7 @@ impl Stream {
         Self {
             info,
             pid,
+            thread: 0,
             socket: 0,
             closed: None,
             dismissed: false,

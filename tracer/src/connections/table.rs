@@ -146,6 +146,7 @@ impl Table {
             self.insert(key, stream, now, report);
         }
         let Some(stream) = self.streams.get_mut(&key) else { return };
+        stream.thread = data.header.pid_tgid;
         let before = stream.held();
         let waited = stream.is_waiting();
         stream.data(data, payload, libraries, self.tap.as_mut(), &mut self.exchanges);
@@ -246,7 +247,7 @@ impl Table {
             self.tallies.unrecognised += flow.unrecognised();
             self.tallies.connections.closed += 1;
             for exchange in self.exchanges.drain(..) {
-                report(pid, 0, &flow.info, exchange);
+                report(pid, flow.thread, &flow.info, exchange);
             }
         }
         self.tap.finish()
@@ -291,7 +292,7 @@ impl Table {
         stream.flush(&mut self.exchanges);
         self.buffered = (self.buffered + stream.held()).saturating_sub(before);
         for exchange in self.exchanges.drain(..) {
-            report(stream.pid, 0, &stream.info, exchange);
+            report(stream.pid, stream.thread, &stream.info, exchange);
         }
     }
 
@@ -303,7 +304,7 @@ impl Table {
         add(&mut self.tallies, stream.counters());
         self.tallies.connections.closed += 1;
         for exchange in self.exchanges.drain(..) {
-            report(stream.pid, 0, &stream.info, exchange);
+            report(stream.pid, stream.thread, &stream.info, exchange);
         }
         true
     }
@@ -320,7 +321,7 @@ impl Table {
                 tallies.connections.closed += 1;
             }
             for exchange in exchanges.drain(..) {
-                report(*pid, 0, &flow.info, exchange);
+                report(*pid, flow.thread, &flow.info, exchange);
             }
             !over
         });
