@@ -213,6 +213,6 @@ mod tests {
     #[test]
     fn an_unknown_protocol_is_answered_with_the_known_ones() {
         let error = Cli::try_parse_from(["tracer", "--protocols", "http,gopher"]).unwrap_err().to_string();
-        assert!(error.contains("gopher") && error.contains("dns, "), "{error}");
+        assert!(error.contains("gopher") && error.contains("dns, grpc, http, "), "{error}");
     }
 }

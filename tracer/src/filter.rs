@@ -183,13 +183,19 @@ pub fn parse_duration(text: &str) -> Result<Duration, FilterError> {
     Duration::try_from_secs_f64(number * seconds).map_err(|_| FilterError::Duration)
 }
 
+/// The names of the protocols, each once: two versions of HTTP share one.
+fn known_names() -> String {
+    let names = registry::ALL.iter().flat_map(|registration| registration.names).copied();
+    names.collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ")
+}
+
 /// Reads the name of a protocol.
 pub fn parse_protocol(text: &str) -> Result<&'static str, FilterError> {
     let names = || registry::ALL.iter().flat_map(|registration| registration.names);
     names()
         .find(|name| name.eq_ignore_ascii_case(text))
         .copied()
-        .ok_or_else(|| FilterError::Protocol { known: names().copied().collect::<Vec<_>>().join(", ") })
+        .ok_or_else(|| FilterError::Protocol { known: known_names() })
 }
 
 #[cfg(test)]
