@@ -45,7 +45,6 @@ globals! {
     SOCKET_INODE;
     INODE_NUMBER;
     SOCKET_SK;
-    TASK_PID;
     TASK_TGID;
     MSG_NAME;
     MSG_ITER;

@@ -41,14 +41,6 @@ pub fn system_call() -> SystemCall {
     }
 }
 
-/// The stack pointer of a probed function's caller or callee.
-#[inline(always)]
-#[cfg(bpf_target_arch = "x86_64")]
-pub fn stack_pointer(regs: *const pt_regs) -> u64 {
-    // SAFETY: a probe's context is its registers.
-    unsafe { (*regs).rsp }
-}
-
 /// The result register.
 ///
 /// # Safety

@@ -31,8 +31,6 @@ pub struct Thread {
     /// Id of the connection that a nested socket call used; 0: none yet.
     connection: u64,
     entered: u64,
-    /// Stack pointer at the entry: a socket call above it is not nested, the TLS call has been left unseen.
-    stack: u64,
 }
 
 /// Binds the TLS call that this thread is in, if any, to the connection. Whether there is one.
@@ -73,7 +71,6 @@ fn enter(ctx: &ProbeContext, write: bool, length: Option<usize>) {
         length: length.and_then(|index| ctx.arg(index)).unwrap_or(0),
         connection: 0,
         entered: ship::now(),
-        stack: registers::stack_pointer(ctx.as_ptr() as *const pt_regs),
     };
 }
 

@@ -38,8 +38,6 @@ pub struct Scan {
     pub attached: Vec<Arc<LibraryFile>>,
     /// Why some could not be probed.
     pub failures: Vec<String>,
-    /// Whether the process has mapped any file at all: one that is about to exec, or has ended, has none.
-    pub mapped: usize,
 }
 
 impl Attacher {
@@ -51,7 +49,6 @@ impl Attacher {
             // It has ended meanwhile; its exit is reported on its own.
             Err(_) => return scan,
         };
-        scan.mapped = files.len();
         for file in likeliest_first(files) {
             if self.processes.get(&pid).is_some_and(|process| process.probes.contains_key(&file.id)) {
                 continue;

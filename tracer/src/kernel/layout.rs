@@ -32,7 +32,6 @@ pub fn globals(btf: &Btf) -> Result<Globals, BtfError> {
         ("SOCKET_INODE", btf.offset("socket_alloc", "vfs_inode")?),
         ("INODE_NUMBER", btf.offset("inode", "i_ino")?),
         ("SOCKET_SK", btf.offset("socket", "sk")?),
-        ("TASK_PID", btf.offset("task_struct", "pid")?),
         ("TASK_TGID", btf.offset("task_struct", "tgid")?),
         ("MSG_NAME", btf.offset("msghdr", "msg_name")?),
         ("MSG_ITER", btf.offset("msghdr", "msg_iter")?),
