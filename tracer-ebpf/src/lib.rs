@@ -253,40 +253,40 @@ pub struct Session {
     pub written: u64,
 }
 
-/// Counters of the kernel side, per CPU; user space adds them up.
+/// Counters of the kernel side, per CPU; user space adds them up. `T` is how one is added to.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
+pub struct Counters<T = u64> {
     /// Runs of each program on behalf of a traced process ([`program`]).
-    pub hits: [u64; program::COUNT],
+    pub hits: [T; program::COUNT],
     /// Events that were to be written to the ring.
-    pub emitted: u64,
+    pub emitted: T,
     /// Events lost because the ring was full.
-    pub ring_full: u64,
+    pub ring_full: T,
     /// Bytes that hooks saw pass.
-    pub bytes_seen: u64,
+    pub bytes_seen: T,
     /// Bytes put into the ring.
-    pub bytes_captured: u64,
+    pub bytes_captured: T,
     /// Bytes cut off by the capture limit.
-    pub bytes_truncated: u64,
+    pub bytes_truncated: T,
     /// Bytes of events lost because the ring was full.
-    pub bytes_lost_ring_full: u64,
+    pub bytes_lost_ring_full: T,
     /// Bytes whose content no hook can see (sendfile, splice, io_uring).
-    pub bytes_unseen: u64,
+    pub bytes_unseen: T,
     /// Bytes of ciphertext, which is not shipped.
-    pub bytes_ciphertext: u64,
+    pub bytes_ciphertext: T,
     /// Bytes of sockets that are of no interest.
-    pub bytes_skipped: u64,
+    pub bytes_skipped: T,
     /// Bytes that could not be attributed because a map was full.
-    pub bytes_lost_map_full: u64,
+    pub bytes_lost_map_full: T,
     /// Bytes that could not be read from the process's memory.
-    pub bytes_lost_fault: u64,
+    pub bytes_lost_fault: T,
     /// Reads of the process's memory that failed.
-    pub faults: u64,
+    pub faults: T,
     /// TLS calls whose end was not seen.
-    pub abandoned_calls: u64,
+    pub abandoned_calls: T,
     /// TLS calls in which more than one socket was used.
-    pub ambiguous_calls: u64,
+    pub ambiguous_calls: T,
 }
 
 /// Indices into [`Counters::hits`], which are also [`Header::program`].

@@ -11,6 +11,7 @@
 //! ([`config`]): the verifier sees constants, and branches on absent features are never verified.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)] // an atomic addition, which core does not offer for this target
 #![allow(missing_docs, reason = "programs and maps are named by user space; their modules say what they do")]
 
 mod buffers;

@@ -281,7 +281,8 @@ fn piece(event: &mut Data, walk: &mut Walk, look: LookForTls, must_be_last: bool
     match shipped {
         Shipped::Ciphertext => return Piece::Ciphertext,
         Shipped::Full => count(|counters| counters.bytes_lost_ring_full += covered),
-        Shipped::Yes => count(|counters| counters.bytes_truncated += covered - captured),
+        Shipped::Yes if covered > captured => count(|counters| counters.bytes_truncated += covered - captured),
+        Shipped::Yes => {}
     }
     if last {
         return Piece::Last;

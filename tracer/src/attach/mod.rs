@@ -16,7 +16,7 @@ use symbols::{Arguments, Exit, Function, Register, Role, Session, Site};
 pub use library::{Library, LibraryFile};
 pub use maps::{FileId, MappedFile, mapped_files};
 
-use crate::kernel::{Kernel, KernelError, Probe};
+use crate::kernel::{Kernel, Point, Probe};
 
 /// The probes of the traced processes.
 #[derive(Debug, Default)]
@@ -117,10 +117,9 @@ impl Attacher {
         let Some(nonzero) = NonZeroU32::new(pid) else { return };
         let probes = self.processes.entry(pid).or_default().probes.entry(file.id).or_default();
         for library in file.libraries.iter().filter(|library| is_supported(library)) {
-            for function in library.cheapest() {
-                if let Err(error) = probe_function(kernel, &file, function, library, nonzero, probes) {
-                    scan.failures.push(format!("{} in {}: {error}", function.name, file.path.display()));
-                }
+            match kernel.probe(&file.probe_path(), &points(library), nonzero) {
+                Ok(placed) => probes.extend(placed),
+                Err(error) => scan.failures.push(format!("{}: {error}", file.path.display())),
             }
         }
         scan.attached.push(file);
@@ -145,24 +144,17 @@ pub fn is_supported(library: &Library) -> bool {
     !library.functions.is_empty() && library.session == Session::Every && library.functions.iter().all(ours)
 }
 
-/// Puts the probes of one function.
-fn probe_function(
-    kernel: &mut Kernel,
-    file: &LibraryFile,
-    function: &Function,
-    library: &Library,
-    pid: NonZeroU32,
-    probes: &mut Vec<Probe>,
-) -> Result<(), KernelError> {
+/// Every probe of a library. The exits come first: an entry whose exit is never seen would leave its thread inside a TLS
+/// call.
+fn points(library: &Library) -> Vec<Point> {
     let cookie = library::number(library.kind);
-    for (program, site) in sites(function) {
-        probes.push(kernel.probe(program, &file.probe_path(), site.offset.0, pid, cookie)?);
-    }
-    Ok(())
+    let all = library.cheapest().flat_map(sites);
+    let mut points: Vec<Point> = all.map(|(program, site)| Point { program, offset: site.offset.0, cookie }).collect();
+    points.sort_by_key(|point| !matches!(point.program, "tls_result" | "tls_return"));
+    points
 }
 
-/// The programs of one function and where each goes. The exit comes first: an entry whose exit is never seen would
-/// leave its thread inside a TLS call.
+/// The programs of one function and where each goes.
 pub fn sites(function: &Function) -> Vec<(&'static str, &Site)> {
     let Some(enter) = enter_program(function.role, function.arguments) else { return Vec::new() };
     let exit = match &function.exit {

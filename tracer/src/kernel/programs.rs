@@ -4,13 +4,13 @@ use std::num::NonZeroU32;
 use std::path::Path;
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
-use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope};
-use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, RawTracePoint, UProbe};
+use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, RawTracePoint};
 use aya::{Ebpf, EbpfLoader};
 use tracer_ebpf::{Counters, Socket, socket_flag};
 
 use super::btf::{Btf, BtfError};
 use super::layout;
+use super::probes::{Placer, Point, Probe, Remover};
 use crate::sys;
 
 /// The object that the build made.
@@ -82,6 +82,16 @@ pub enum KernelError {
         /// What to do about it.
         hint: &'static str,
     },
+    /// Probes cannot be placed.
+    #[error("cannot attach the kernel program `{program}`: {source}{hint}")]
+    Probe {
+        /// Its name.
+        program: &'static str,
+        /// What failed.
+        source: std::io::Error,
+        /// What to do about it.
+        hint: &'static str,
+    },
     /// No source of socket transfers works on this kernel.
     #[error("cannot attach: no source of socket transfers works on this kernel ({0})")]
     NoHook(String),
@@ -96,6 +106,12 @@ pub enum KernelError {
         /// What failed.
         source: aya::maps::MapError,
     },
+}
+
+impl KernelError {
+    pub(super) fn probe(program: &'static str, source: std::io::Error) -> Self {
+        Self::Probe { program, hint: hint(&source), source }
+    }
 }
 
 /// An error with all its causes on one line. Of the verifier's log, which is for developers and may have thousands of
@@ -132,16 +148,11 @@ pub struct Kernel {
     switches: Array<MapData, u32>,
     counters: PerCpuArray<MapData, [u64; COUNTER_WORDS]>,
     awaits_addresses: bool,
+    placer: Placer,
+    remover: Remover,
 }
 
 const COUNTER_WORDS: usize = size_of::<Counters>() / 8;
-
-/// A probe in a process: which program's list holds it.
-#[derive(Debug)]
-pub struct Probe {
-    program: &'static str,
-    link: UProbeLinkId,
-}
 
 /// Names of the programs of `sock_send_length` and `sock_recv_length`, which are also those of the tracepoints.
 const SYSCALL_SOURCE: [&str; 2] = ["sock_send_length", "sock_recv_length"];
@@ -183,6 +194,8 @@ impl Kernel {
             tracepoint_program(&mut ebpf, tracepoint, btf)?;
         }
         let hook = attach_hook(&mut ebpf, hook, types, btf)?;
+        // Before any map is taken out.
+        let placer = Placer::choose(OBJECT, &ebpf);
         let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?).map_err(map_error("EVENTS"))?;
         let kernel = Self {
             processes: HashMap::try_from(take(&mut ebpf, "PROCESSES")?).map_err(map_error("PROCESSES"))?,
@@ -192,6 +205,8 @@ impl Kernel {
             ebpf,
             hook,
             awaits_addresses: false,
+            placer,
+            remover: Remover::default(),
         };
         Ok((kernel, ring))
     }
@@ -256,30 +271,20 @@ impl Kernel {
         Ok(sys::counters_from_words(total))
     }
 
-    /// Puts a probe at an offset of a file, for one process only.
-    pub fn probe(
-        &mut self,
-        name: &'static str,
-        file: &Path,
-        offset: u64,
-        pid: NonZeroU32,
-        cookie: u64,
-    ) -> Result<Probe, KernelError> {
-        let cookie = aya::features().bpf_cookie().then_some(cookie);
-        let program: &mut UProbe = program(&mut self.ebpf, name)?;
-        if program.fd().is_err() {
-            program.load().map_err(program_error(name))?;
-        }
-        let point = UProbeAttachPoint { location: UProbeAttachLocation::AbsoluteOffset(offset), cookie };
-        let link = program.attach(point, file, UProbeScope::OneProcess(pid)).map_err(program_error(name))?;
-        Ok(Probe { program: name, link })
+    /// Puts probes into a file, for one process only. Where several programs are involved they are placed in the order
+    /// in which they first occur.
+    pub fn probe(&mut self, file: &Path, points: &[Point], pid: NonZeroU32) -> Result<Vec<Probe>, KernelError> {
+        self.placer.place(&mut self.ebpf, file, points, pid)
     }
 
-    /// Takes a probe away.
+    /// Takes a probe away, soon.
     pub fn remove_probe(&mut self, probe: Probe) {
-        if let Ok(program) = program::<UProbe>(&mut self.ebpf, probe.program) {
-            let _ = program.detach(probe.link);
-        }
+        self.remover.remove(probe);
+    }
+
+    /// Takes no more probes away; says whether all that were to be are.
+    pub fn finish_removals(&mut self) -> bool {
+        self.remover.finish()
     }
 }
 
@@ -293,7 +298,7 @@ fn map_error(map: &'static str) -> impl Fn(aya::maps::MapError) -> KernelError {
     move |source| KernelError::Map { map, source }
 }
 
-fn program_error(name: &str) -> impl Fn(aya::programs::ProgramError) -> KernelError {
+pub(super) fn program_error(name: &str) -> impl Fn(aya::programs::ProgramError) -> KernelError {
     let name = name.to_owned();
     move |source| KernelError::Program { program: name.clone(), hint: hint(&source), source }
 }
@@ -302,7 +307,7 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, KernelErr
     ebpf.take_map(name).ok_or(KernelError::Incomplete(name))
 }
 
-fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, KernelError>
+pub(super) fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, KernelError>
 where
     &'a mut P: TryFrom<&'a mut aya::programs::Program>,
 {

@@ -389,6 +389,12 @@ impl Session {
             self.kernel.remove_process(pid);
             self.attacher.forget(&mut self.kernel, pid);
         }
+        // What calls that were under way still bring belongs to the ledger.
+        while !self.kernel.finish_removals() {
+            if self.drain(BATCH) == 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
         while self.drain(BATCH) > 0 {}
         let Self { table, output, processes, .. } = &mut self;
         let kept = table.finish(Time(monotonic()), &mut |pid, pid_tgid, info: &ConnectionInfo, exchange| {
