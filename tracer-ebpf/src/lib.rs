@@ -14,7 +14,7 @@ pub const MAX_PAYLOAD: usize = 16 * 1024;
 
 /// Payload bytes of each size class. A record is reserved with a constant size, so that the payload is copied once,
 /// from the process straight into the ring.
-pub const PAYLOAD_CLASSES: [usize; 4] = [208, 976, 4048, MAX_PAYLOAD];
+pub const PAYLOAD_CLASSES: [usize; 6] = [208, 464, 976, 2000, 4048, MAX_PAYLOAD];
 
 /// Kinds of events ([`Header::kind`]).
 pub mod kind {

@@ -137,7 +137,7 @@ pub struct TargetArgs {
     #[arg(long, value_name = "BYTES", default_value = "16K", value_parser = size)]
     pub max_capture: u32,
     /// Size of the ring buffer between kernel and tracer: a power of two
-    #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = ring_size)]
+    #[arg(long, value_name = "BYTES", default_value = "8M", value_parser = ring_size)]
     pub ring_size: u32,
     /// Connections followed at once
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=4_000_000))]

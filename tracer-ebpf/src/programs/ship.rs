@@ -106,19 +106,15 @@ fn write<E: Copy + 'static>(event: &E, wake: u64) -> Shipped {
 /// Writes an event with `captured` bytes of the process's memory behind it.
 #[inline(always)]
 pub fn with_payload<F: Fixed>(fixed: &F, address: u64, captured: u64, look: LookForTls) -> Shipped {
-    const A: usize = PAYLOAD_CLASSES[0];
-    const B: usize = PAYLOAD_CLASSES[1];
-    const C: usize = PAYLOAD_CLASSES[2];
-    const D: usize = PAYLOAD_CLASSES[3];
-    if captured <= A as u64 {
-        class::<F, A>(fixed, address, captured, look)
-    } else if captured <= B as u64 {
-        class::<F, B>(fixed, address, captured, look)
-    } else if captured <= C as u64 {
-        class::<F, C>(fixed, address, captured, look)
-    } else {
-        class::<F, D>(fixed, address, captured, look)
+    macro_rules! classes {
+        ($($smaller:literal)*; $largest:literal) => {
+            $(if captured <= PAYLOAD_CLASSES[$smaller] as u64 {
+                return class::<F, { PAYLOAD_CLASSES[$smaller] }>(fixed, address, captured, look);
+            })*
+            class::<F, { PAYLOAD_CLASSES[$largest] }>(fixed, address, captured, look)
+        };
     }
+    classes! { 0 1 2 3 4; 5 }
 }
 
 #[inline(always)]
@@ -169,4 +165,4 @@ fn is_tls(payload: &[u8], captured: u64, look: LookForTls) -> bool {
     }
 }
 
-const _: () = assert!(PAYLOAD_CLASSES[3] == MAX_PAYLOAD);
+const _: () = assert!(PAYLOAD_CLASSES[5] == MAX_PAYLOAD);

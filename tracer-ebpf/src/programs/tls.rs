@@ -3,6 +3,8 @@
 //! While a thread is inside such a call, a socket call on it moves ciphertext of that call's session: that is how a
 //! session is bound to its socket ("nested"). Nothing is concluded from time or from what a thread did before.
 
+use core::ffi::c_void;
+
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::{bpf_get_attach_cookie, bpf_get_current_pid_tgid};
@@ -75,7 +77,7 @@ fn enter(ctx: &ProbeContext, write: bool, length: Option<usize>) {
 }
 
 #[inline(always)]
-fn exit(result: i32, cookie: u64) {
+fn exit(result: i32, ctx: *mut c_void) {
     hit(program::TLS_EXIT);
     let pid_tgid = bpf_get_current_pid_tgid();
     let Some(thread) = THREADS.get_ptr_mut(&pid_tgid) else { return };
@@ -94,7 +96,7 @@ fn exit(result: i32, cookie: u64) {
         return;
     };
     if length > 0 {
-        moved(thread, pid_tgid, length, cookie);
+        moved(thread, pid_tgid, length, cookie(ctx));
     }
 }
 
@@ -140,7 +142,7 @@ fn moved(thread: &Thread, pid_tgid: u64, length: u64, cookie: u64) {
 
 /// The number that user space attached the probe with: which library it is.
 #[inline(always)]
-fn cookie(ctx: *mut core::ffi::c_void) -> u64 {
+fn cookie(ctx: *mut c_void) -> u64 {
     if config::HAS_COOKIE.load() == 0 {
         return 0;
     }
@@ -183,14 +185,14 @@ enter_programs! {
 pub fn tls_result(ctx: ProbeContext) -> u32 {
     // SAFETY: a probe's context is its registers.
     let result = unsafe { registers::result(ctx.as_ptr() as *const pt_regs) };
-    exit(result as i32, cookie(ctx.as_ptr()));
+    exit(result as i32, ctx.as_ptr());
     0
 }
 
 /// On the return of a function.
 #[uretprobe]
 pub fn tls_return(ctx: RetProbeContext) -> u32 {
-    exit(ctx.ret(), cookie(ctx.as_ptr()));
+    exit(ctx.ret(), ctx.as_ptr());
     0
 }
 

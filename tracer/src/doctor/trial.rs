@@ -10,7 +10,7 @@ use crate::kernel::{Hook, Kernel, KernelError, Options, Point};
 
 /// What tracing uses by default.
 const OPTIONS: Options =
-    Options { hook: Hook::Auto, ring_size: 16 << 20, max_capture: 16 << 10, max_connections: 65_536 };
+    Options { hook: Hook::Auto, ring_size: 8 << 20, max_capture: 16 << 10, max_connections: 65_536 };
 
 /// In the order in which `--hook auto` tries them.
 const SOURCES: [Hook; 3] = [Hook::Fentry, Hook::Kprobe, Hook::Syscall];

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, RawTracePoint};
-use aya::{Ebpf, EbpfLoader};
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use tracer_ebpf::{Counters, Socket, socket_flag};
 
 use super::btf::{Btf, BtfError};
@@ -161,10 +161,14 @@ const LIFECYCLE: [&str; 4] = ["inet_sock_set_state", "sched_process_fork", "sche
 impl Kernel {
     /// Loads everything and attaches what is not bound to a process. Gives the ring apart: one reader owns it.
     pub fn load(options: Options) -> Result<(Self, RingBuf<MapData>), KernelError> {
-        let types = Btf::running()?;
-        let btf = aya::Btf::from_sys_fs()?;
-        let globals = layout::globals(&types)?;
+        // Read twice rather than held, below, beside what the loader builds.
+        let globals = layout::globals(&Btf::running()?)?;
+        // There is nothing to relocate, and the whole graph of the kernel's types, which the loader has built by itself,
+        // is as large as all else together: there must not be two of them.
         let mut loader = EbpfLoader::new();
+        loader.btf(None);
+        // What the verifier refuses it says at this level, too; telling each of its steps takes most of the load's time.
+        loader.verifier_log_level(VerifierLogLevel::STATS);
         for (name, value) in &globals {
             loader.override_global(name, value, false);
         }
@@ -172,7 +176,6 @@ impl Kernel {
         let wake_at = options.ring_size / 8;
         let pieces = pieces();
         loader
-            .btf(Some(&btf))
             .override_global("MAX_CAPTURE", &options.max_capture, true)
             .override_global("WAKE_AT", &wake_at, true)
             .override_global("PIECES", &pieces, true)
@@ -180,20 +183,24 @@ impl Kernel {
             .map_max_entries("EVENTS", options.ring_size)
             .map_max_entries("SOCKETS", options.max_connections)
             .map_max_entries("SESSIONS", options.max_connections);
-        let ebpf = loader.load(OBJECT).map_err(|source| KernelError::Load { hint: hint(&source), source })?;
-        Self::attach(ebpf, options.hook, &types, &btf)
+        let mut ebpf = loader.load(OBJECT).map_err(|source| KernelError::Load { hint: hint(&source), source })?;
+        drop(loader);
+        sys::give_back_memory();
+        let hook = Self::attach(&mut ebpf, options.hook)?;
+        sys::give_back_memory();
+        Self::assemble(ebpf, hook)
     }
 
-    fn attach(
-        mut ebpf: Ebpf,
-        hook: Hook,
-        types: &Btf,
-        btf: &aya::Btf,
-    ) -> Result<(Self, RingBuf<MapData>), KernelError> {
+    fn attach(ebpf: &mut Ebpf, hook: Hook) -> Result<Hook, KernelError> {
+        let btf = aya::Btf::from_sys_fs()?;
+        let types = &Btf::running()?;
         for tracepoint in LIFECYCLE {
-            tracepoint_program(&mut ebpf, tracepoint, btf)?;
+            tracepoint_program(ebpf, tracepoint, &btf)?;
         }
-        let hook = attach_hook(&mut ebpf, hook, types, btf)?;
+        attach_hook(ebpf, hook, types, &btf)
+    }
+
+    fn assemble(mut ebpf: Ebpf, hook: Hook) -> Result<(Self, RingBuf<MapData>), KernelError> {
         // Before any map is taken out.
         let placer = Placer::choose(OBJECT, &ebpf);
         let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?).map_err(map_error("EVENTS"))?;

@@ -144,3 +144,12 @@ fn bpf(command: bpf_cmd, attributes: &mut bpf_attr) -> io::Result<OwnedFd> {
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(result as i32) })
 }
+
+/// Gives freed memory back to the system, of which loading takes much that tracing does not need.
+pub fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes a number and has no conditions (malloc_trim(3)).
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
