@@ -9,6 +9,7 @@ import subprocess
 
 from .tracing import ROOT
 
+# Where results go.
 FOLDER = ROOT / "target/bench"
 
 

@@ -21,6 +21,7 @@ mod lifecycle;
 mod maps;
 mod memory;
 mod registers;
+mod shed;
 mod ship;
 mod socket;
 mod source;
