@@ -102,6 +102,8 @@ class Case:
             result["balanced"] = ledger.balanced
             for name in ("tls_enter", "socket_send", "socket_receive"):
                 result[f"{name}_hits"] = ledger.get("hook", name) / result["requests"]
+            result["events"] = ledger.get("events", "emitted") / result["requests"]
+            result["captured_kib"] = ledger.get("bytes", "captured") / 1024 / result["requests"]
         return result
 
 

@@ -30,20 +30,22 @@ def arguments(parser):
 def run(options):
     if options.quick or options.smoke:
         options.rounds = 1
-    hook = hook_in_use()
     sizes = options.size or SIZES
-    figures = {}
     with tempfile.TemporaryDirectory() as folder:
         certificate(pathlib.Path(folder))
-        for kind in KINDS:
-            for size in sizes:
-                figures[f"{kind} {size}"] = measure(kind, size, hook, options, folder)
+        figures = measure(sizes, options, folder)
         wake = wake_up(options, folder)
     results = Results("model")
     results.add("calls", figures)
     model = derive(figures, sizes) | {"wake_up_ns": wake}
     results.add("model", model)
     show(figures, model)
+    predictions = {name: predict(name, case["series"], model) for name, case in Results("cost").cases.items()
+                   if "events" in case["series"].get("tracer", {}) and "copy_ns_per_kib" in model}
+    if predictions:
+        results.add("predictions", predictions)
+        table(["nginx", "predicted us", "measured us"],
+              [[name, f"{each['predicted_us']:.2f}", f"{each['measured_us']:.2f}"] for name, each in predictions.items()])
     if len(sizes) > 1:
         draw(figures, sizes)
     return True
@@ -70,26 +72,37 @@ class Victim:
         return json.loads(self.child.process.stdout.readline())
 
 
-def measure(kind, size, hook, options, folder):
-    """The least median of each call, for each series. What disturbs only ever adds."""
-    least = {name: {} for name in SERIES}
-    with Victim(kind, size, options.count, folder) as victim, Victim("tcp", 64, 1, folder) as other:
-        victim.run()
+def measure(sizes, options, folder):
+    """The least median of each call, for each kind and size in each series. What disturbs only ever adds."""
+    hook = hook_in_use()
+    with contextlib.ExitStack() as stack:
+        victims = {
+            f"{kind} {size}": stack.enter_context(Victim(kind, size, options.count, folder))
+            for kind in KINDS for size in sizes
+        }
+        other = stack.enter_context(Victim("tcp", 64, 1, folder))
+        for victim in victims.values():
+            victim.run()
+        figures = {case: {name: {} for name in SERIES} for case in victims}
         for _ in range(options.rounds):
             for name in SERIES:
-                with attached(name, victim, other, hook):
-                    victim.run()
-                    for call, value in victim.run().items():
-                        least[name][call] = min(value["median"], least[name].get(call, value["median"]))
-    return least
+                with attached(name, [victim.pid for victim in victims.values()], other.pid, hook):
+                    for case, victim in victims.items():
+                        keep_least(figures[case][name], victim.run())
+    return figures
 
 
-def attached(name, victim, other, hook):
+def keep_least(least, run):
+    for call, value in run.items():
+        least[call] = min(value["median"], least.get(call, value["median"]))
+
+
+def attached(name, pids, other, hook):
     if name == "empty":
-        return EmptyProbes([victim.pid], "sites", hook)
+        return EmptyProbes(pids, "sites", hook)
     if name == "untraced":
         return contextlib.nullcontext()
-    return Tracer(victim.pid if name == "tracer" else other.pid)
+    return Tracer(",".join(map(str, pids)) if name == "tracer" else other)
 
 
 def wake_up(options, folder):
@@ -140,6 +153,20 @@ def derive(figures, sizes):
         kilobytes = (sizes[-1] - sizes[0]) / 1024
         model["copy_ns_per_kib"] = (added(large, "tracer", "write") - added(small, "tracer", "write")) / kilobytes
     return model
+
+
+def predict(name, series, model):
+    """What the model says that tracing adds to a request of nginx, from how often each hook ran in it."""
+    figures = {key: value["median"] for key, value in series["tracer"].items() if isinstance(value, dict)}
+    sockets = figures["socket_send_hits"] + figures["socket_receive_hits"]
+    copied = figures["captured_kib"] * model["copy_ns_per_kib"]
+    if name.startswith("tls"):
+        calls = figures["tls_enter_hits"] * model["tls_call_ns"] + figures["events"] * model["tls_ship_ns"]
+        predicted = calls + sockets * model["socket_nested_ns"] + copied
+    else:
+        ships = min(figures["events"], sockets)
+        predicted = ships * model["socket_ship_ns"] + (sockets - ships) * model["socket_nothing_ns"] + copied
+    return {"predicted_us": predicted / 1000, "measured_us": series["tracer"]["added_us"]}
 
 
 def show(figures, model):

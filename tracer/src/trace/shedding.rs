@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Events that are older than this when they are read show that the reader is behind.
-const LATE: Duration = Duration::from_millis(500);
+const LATE: Duration = Duration::from_secs(1);
 
 /// How long calm must last before more is taken on: at first, and at most.
 const PATIENCE: [Duration; 2] = [Duration::from_millis(300), Duration::from_secs(30)];
