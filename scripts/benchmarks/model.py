@@ -172,12 +172,10 @@ def predict(name, series, model):
 def show(figures, model):
     rows = []
     for case, series in figures.items():
-        if case == "measured":
-            continue
         for call, base in series["untraced"].items():
             rows.append([case, call, f"{base:.0f}", *(f"{series[name][call] - base:+.0f}" for name in SERIES[1:])])
     table(["calls, bytes", "call", "untraced ns", *SERIES[1:]], rows)
-    table(["model", "ns"], [[name, "-" if value is None else f"{value:.0f}"] for name, value in model.items() if name != "measured"])
+    table(["model", "ns"], [[name, "-" if value is None else f"{value:.0f}"] for name, value in model.items()])
 
 
 def draw(figures, sizes):
