@@ -18,6 +18,7 @@ HELP = "nanoseconds that hooks add to a call: entry, return, copy by size, socke
 SMOKE = (["--count", "200", "--size", "64"],)
 SIZES = (64, 256, 1024, 4096, 16384)
 KINDS = ("memory", "tls", "tcp")
+CROWD = 8
 SERIES = ("untraced", "empty", "tracer", "bystander")
 
 
@@ -34,10 +35,10 @@ def run(options):
     with tempfile.TemporaryDirectory() as folder:
         certificate(pathlib.Path(folder))
         figures = measure(sizes, options, folder)
-        wake = wake_up(options, folder)
+        wake, crowd = wake_up(options, folder), crowded(options, folder)
     results = Results("model")
     results.add("calls", figures)
-    model = derive(figures, sizes) | {"wake_up_ns": wake}
+    model = derive(figures, sizes) | {"wake_up_ns": wake, "tls_call_each_other_process_ns": crowd}
     results.add("model", model)
     show(figures, model)
     predictions = {name: predict(name, case["series"], model) for name, case in Results("cost").cases.items()
@@ -54,8 +55,8 @@ def run(options):
 class Victim:
     """A process that makes calls; see victim.py."""
 
-    def __init__(self, kind, size, count, folder):
-        command = [sys.executable, pathlib.Path(__file__).with_name("victim.py"), kind, size, count, folder]
+    def __init__(self, folder):
+        command = [sys.executable, pathlib.Path(__file__).with_name("victim.py"), folder]
         self.child = Child(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.pid = self.child.pid
         self.child.process.stdout.readline()
@@ -66,29 +67,26 @@ class Victim:
     def __exit__(self, *_):
         self.child.__exit__()
 
-    def run(self):
-        self.child.process.stdin.write("go\n")
+    def run(self, kind, size, count):
+        self.child.process.stdin.write(f"{kind} {size} {count}\n")
         self.child.process.stdin.flush()
         return json.loads(self.child.process.stdout.readline())
 
 
 def measure(sizes, options, folder):
-    """The least median of each call, for each kind and size in each series. What disturbs only ever adds."""
+    """The least median of each call, for each kind and size in each series. What disturbs only ever adds.
+
+    All in one process: the kernel goes through the probes of every traced process at each hit."""
     hook = hook_in_use()
-    with contextlib.ExitStack() as stack:
-        victims = {
-            f"{kind} {size}": stack.enter_context(Victim(kind, size, options.count, folder))
-            for kind in KINDS for size in sizes
-        }
-        other = stack.enter_context(Victim("tcp", 64, 1, folder))
-        for victim in victims.values():
-            victim.run()
-        figures = {case: {name: {} for name in SERIES} for case in victims}
+    cases = [(kind, size) for kind in KINDS for size in sizes]
+    figures = {f"{kind} {size}": {name: {} for name in SERIES} for kind, size in cases}
+    with Victim(folder) as victim, Victim(folder) as other:
         for _ in range(options.rounds):
             for name in SERIES:
-                with attached(name, [victim.pid for victim in victims.values()], other.pid, hook):
-                    for case, victim in victims.items():
-                        keep_least(figures[case][name], victim.run())
+                with attached(name, victim.pid, other.pid, hook):
+                    for kind, size in cases:
+                        victim.run(kind, size, options.count // 10)
+                        keep_least(figures[f"{kind} {size}"][name], victim.run(kind, size, options.count))
     return figures
 
 
@@ -97,28 +95,41 @@ def keep_least(least, run):
         least[call] = min(value["median"], least.get(call, value["median"]))
 
 
-def attached(name, pids, other, hook):
+def attached(name, victim, other, hook):
     if name == "empty":
-        return EmptyProbes(pids, "sites", hook)
+        return EmptyProbes([victim], "sites", hook)
     if name == "untraced":
         return contextlib.nullcontext()
-    return Tracer(",".join(map(str, pids)) if name == "tracer" else other)
+    return Tracer(victim if name == "tracer" else other)
 
 
 def wake_up(options, folder):
     """What waking the tracer adds to a call: the same calls with a ring that is so small that it happens often.
     Means, not medians: few calls wake it. None: too few wake-ups to say."""
     means, wakes = {}, {}
-    with Victim("tcp", 4096, options.count, folder) as victim:
+    with Victim(folder) as victim:
         for ring in ("64K", "16M"):
             with Tracer(victim.pid, "--ring-size", ring, "--no-shed") as tracer:
-                victim.run()
+                victim.run("tcp", 4096, options.count)
                 before = switches(tracer.pid)
-                means[ring] = victim.run()["write"]["mean"]
+                means[ring] = victim.run("tcp", 4096, options.count)["write"]["mean"]
                 wakes[ring] = switches(tracer.pid) - before
     more = wakes["64K"] - wakes["16M"]
     # Each exchange ships its response twice, as it is written and as it is read; a wake-up falls to either.
     return (means["64K"] - means["16M"]) * options.count * 2 / more if more > options.count / 10 else None
+
+
+def crowded(options, folder):
+    """What each other traced process adds to a TLS call: the kernel asks all the probes at a place whether they want
+    this process."""
+    hook, least = hook_in_use(), {"alone": {}, "crowd": {}}
+    with contextlib.ExitStack() as stack:
+        victim, *others = [stack.enter_context(Victim(folder)) for _ in range(1 + CROWD)]
+        for _ in range(options.rounds):
+            for name, pids in (("alone", [victim.pid]), ("crowd", [each.pid for each in (victim, *others)])):
+                with EmptyProbes(pids, "sites", hook):
+                    keep_least(least[name], victim.run("memory", 64, options.count))
+    return (least["crowd"]["nothing"] - least["alone"]["nothing"]) / CROWD
 
 
 def switches(pid):

@@ -1,9 +1,10 @@
 """A process that makes calls and times each: with a tracer attached or not, the difference is what a hook costs.
 
-    victim.py KIND SIZE COUNT      for each line on standard input: the figures of COUNT exchanges, as JSON
+    victim.py FOLDER      the folder holds a certificate
 
-KIND: `memory` (TLS over memory BIOs: no socket), `tls` (TLS over a TCP connection), `tcp`. Both ends of the connection
-are here, so that no other process has a part in it. SIZE: bytes of a response with its head.
+For each line `KIND SIZE COUNT` on standard input it makes COUNT exchanges and prints their figures as JSON. KIND: `memory`
+(TLS over memory BIOs: no socket), `tls` (TLS over a TCP connection), `tcp`. Both ends of the connection are here, so that
+no other process has a part in it. SIZE: bytes of a response with its head.
 """
 
 import json
@@ -107,21 +108,25 @@ def exchange(ends, answer, figures):
     figures["nothing"].append(clock() - before)
 
 
-def main(kind, size, count, folder):
-    folder = pathlib.Path(folder)
-    ends = {"memory": Memory, "tls": Sockets}[kind](folder) if kind != "tcp" else Sockets()
+def measure(ends, size, count):
+    figures = {"write": [], "read": [], "nothing": []}
     answer = response(size)
+    for number in range(count):
+        exchange(ends, answer, figures)
+        if number % 500 == 0:
+            # The tracer must not be behind: only the cost for this process is of interest here.
+            time.sleep(0.02)
+    return {call: {"median": statistics.median(values), "mean": statistics.fmean(values)} for call, values in figures.items()}
+
+
+def main(folder):
+    folder = pathlib.Path(folder)
+    ends = {"memory": Memory(folder), "tls": Sockets(folder), "tcp": Sockets()}
     print("ready", flush=True)
-    for _ in sys.stdin:
-        figures = {"write": [], "read": [], "nothing": []}
-        for number in range(count):
-            exchange(ends, answer, figures)
-            if number % 500 == 0:
-                # The tracer must not be behind: only the cost for this process is of interest here.
-                time.sleep(0.02)
-        result = {key: {"median": statistics.median(values), "mean": statistics.fmean(values)} for key, values in figures.items()}
-        print(json.dumps(result), flush=True)
+    for line in sys.stdin:
+        kind, size, count = line.split()
+        print(json.dumps(measure(ends[kind], int(size), int(count))), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+    main(sys.argv[1])
