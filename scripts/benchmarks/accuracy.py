@@ -154,39 +154,41 @@ class Verdict:
     def __init__(self, served, timed):
         self.served, self.timed = served, timed
         self.counts = collections.Counter()
-        self.seen = set()
+        # A loss may leave a request and its response in two records, which say that they are halves.
+        self.requests, self.responses, self.complete = set(), set(), set()
         self.against_server, self.against_client = [], []
 
     def take(self, record):
-        target = (record["request"] or {}).get("target") or ""
-        identifier = target.partition("?id=")[2]
+        asked = ((record["request"] or {}).get("target") or "").partition("?id=")[2] or None
+        answered = ((record["response"] or {}).get("headers") or {}).get("x-id", [None])[0]
+        identifier = asked or answered
         truth = self.served.get(identifier)
-        if truth is None:
+        whole = record["integrity"]["complete"]
+        if truth is None or (whole and None in (asked, answered)):
             self.counts["invented"] += 1
-        elif identifier in self.seen:
-            self.counts["twice"] += 1
-        else:
-            self.seen.add(identifier)
-            self.compare(identifier, truth, record)
+            return
+        self.counts["twice"] += asked in self.requests or answered in self.responses
+        self.requests |= {asked} - {None}
+        self.responses |= {answered} - {None}
+        self.counts["wrong_pair"] += None not in (asked, answered) and asked != answered
+        if whole:
+            self.complete.add(identifier)
+        self.compare(identifier, truth, record)
 
     def compare(self, identifier, truth, record):
-        finished = truth["completion"] == "OK"
-        if not record["integrity"]["complete"]:
-            # Of what the client has broken off, nothing else can be said.
-            self.counts["incomplete" if finished else "broken_off"] += 1
-        request, response = record["request"], record["response"]
-        connection = record["connection"]
-        ports = [(connection.get(end) or {}).get("port") for end in ("remote", "local")]
-        self.counts["wrong_tuple"] += ports != [truth["remote_port"], truth["server_port"]]
-        self.counts["wrong_path"] += request["target"] != truth["uri"] or request["method"] != truth["method"]
-        if response is None or not finished:
+        request, response, connection = record["request"], record["response"], record["connection"]
+        if connection["tuple_source"] != "none":
+            ports = [connection[end]["port"] for end in ("remote", "local")]
+            self.counts["wrong_tuple"] += ports != [truth["remote_port"], truth["server_port"]]
+        else:
+            self.counts["no_tuple"] += 1
+        if request:
+            self.counts["wrong_path"] += request["target"] != truth["uri"] or request["method"] != truth["method"]
+            self.counts["wrong_bytes"] += request["bytes"] not in (None, truth["request_length"])
+        if response is None or truth["completion"] != "OK":
             return
-        self.counts["wrong_pair"] += response["headers"].get("x-id") != [identifier]
         self.counts["wrong_status"] += response["status"] != truth["status"]
-        sizes = (response["bytes"], request["bytes"])
-        self.counts["wrong_bytes"] += any(
-            size is not None and size != true for size, true in zip(sizes, (truth["bytes_sent"], truth["request_length"]))
-        )
+        self.counts["wrong_bytes"] += response["bytes"] not in (None, truth["bytes_sent"])
         if record["latency_ns"] is not None:
             self.against_server.append(record["latency_ns"] / 1000 - truth["request_time"] * 1e6)
             if identifier in self.timed:
@@ -194,11 +196,12 @@ class Verdict:
 
     def case(self, ledger):
         finished = [key for key, truth in self.served.items() if truth["completion"] == "OK"]
-        missing = sum(key not in self.seen for key in finished)
+        missing = sum(key not in self.requests and key not in self.responses for key in finished)
+        incomplete = sum(key not in self.complete for key in finished) - missing
         wrong = {key: self.counts[key] for key in self.WRONG}
         return {
             "requests": len(finished), "missing": missing, "recall": 1 - missing / max(1, len(finished)), **wrong,
-            "incomplete": self.counts["incomplete"], "balanced": ledger.balanced,
+            "incomplete": incomplete, "no_tuple": self.counts["no_tuple"], "balanced": ledger.balanced,
             "lost_events": ledger.total("events", "lost"),
             "error_us_to_server_log": quantiles(self.against_server),
             "error_us_to_client": quantiles(self.against_client), "ledger": ledger.plain(),
@@ -215,7 +218,7 @@ def quantiles(values):
 def is_good(case):
     """What is lost under load and stands in the ledger is no lie; anything wrong is."""
     lied = any(case.get(key) for key in Verdict.WRONG)
-    unexplained = (case["missing"] or case["incomplete"]) and not case["lost_events"]
+    unexplained = (case["missing"] or case["incomplete"] or case.get("no_tuple")) and not case["lost_events"]
     return case["balanced"] and not lied and not unexplained
 
 
@@ -224,10 +227,10 @@ def show(cases):
         return f"{figures['p50']:+.0f} ({figures['p1']:+.0f}..{figures['p99']:+.0f})" if figures else "-"
 
     rows = [
-        [name, case["requests"], f"{case['recall']:.4%}", *(case.get(key, 0) for key in Verdict.WRONG), case["incomplete"],
+        [name, case["requests"], f"{case['recall']:.4%}", *(case.get(key, 0) for key in Verdict.WRONG), case.get("no_tuple", 0), case["incomplete"],
          error(case.get("error_us_to_server_log")), error(case.get("error_us_to_client")),
          case["lost_events"], "yes" if case["balanced"] else "NO"]
         for name, case in cases.items()
     ]
-    table(["case", "requests", "recall", *(key.replace("wrong_", "w ") for key in Verdict.WRONG), "incompl",
+    table(["case", "requests", "recall", *(key.replace("wrong_", "w ") for key in Verdict.WRONG), "no tuple", "incompl",
            "us to log p50 (p1..p99)", "us to client", "lost ev", "ledger"], rows)

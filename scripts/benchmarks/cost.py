@@ -14,7 +14,7 @@ from .tracing import EmptyProbes, Tracer, program
 HELP = "requests per second, latency and processor time: untraced, under empty probes, under the tracer"
 SIZES = (1024, 102400)
 CONNECTIONS = (16, 256)
-SMOKE = (["--only", "tls", "--size", "1024", "--connections", "16"],)
+SMOKE = (["--only", "tls", "--size", "1024", "--connections", "16", "--series", "untraced,sites,tracer"],)
 SERIES = ("untraced", "symbols", "sites", "tracer", "bystander untraced", "bystander")
 
 
@@ -34,7 +34,7 @@ def run(options):
         options.size, options.connections = options.size or [1024], options.connections or [16]
     if options.smoke:
         options.rounds, options.seconds = 1, 1
-    hook = json.loads(subprocess.run([program("tracer"), "doctor", "--format", "json"], capture_output=True).stdout)["hook"]
+    hook = hook_in_use()
     results = Results("cost")
     for scheme in options.only.split(","):
         for size in options.size or SIZES:
@@ -68,10 +68,7 @@ class Case:
         return Nginx(self.scheme, sizes=[self.size], connections=self.connections)
 
     def _load(self, nginx, seconds):
-        began, worker = cpu_ns(nginx.workers[0]), nginx.workers[0]
-        result = wrk(nginx.url(f"/{self.size}"), seconds, self.connections)
-        result["nginx_us"] = (cpu_ns(worker) - began) / 1000 / result["requests"]
-        return result
+        return loaded_worker(nginx, self.size, seconds, self.connections)
 
     def _series(self, name):
         seconds = self.options.seconds
@@ -101,8 +98,27 @@ class Case:
             result["lost"] = ledger.total("events", "lost")
             with contextlib.suppress(KeyError):
                 result["written"] = ledger["records", "written: json"] == tracer.lines()
+            result["shed"] = ledger.get("connections", "shed")
             result["balanced"] = ledger.balanced
+            for name in ("tls_enter", "socket_send", "socket_receive"):
+                result[f"{name}_hits"] = ledger.get("hook", name) / result["requests"]
+            result["events"] = ledger.get("events", "emitted") / result["requests"]
+            result["captured_kib"] = ledger.get("bytes", "captured") / 1024 / result["requests"]
         return result
+
+
+def loaded_worker(nginx, size, seconds, connections, delay=None):
+    """Runs wrk, and says what processor time nginx has used for each request."""
+    began = sum(map(cpu_ns, nginx.workers))
+    result = wrk(nginx.url(f"/{size}"), seconds, connections, delay=delay)
+    result["nginx_us"] = (sum(map(cpu_ns, nginx.workers)) - began) / 1000 / result["requests"]
+    return result
+
+
+def hook_in_use():
+    """The source of socket transfers that the tracer uses here."""
+    output = subprocess.run([program("tracer"), "doctor", "--format", "json"], capture_output=True).stdout
+    return json.loads(output)["hook"]
 
 
 def summary(runs):

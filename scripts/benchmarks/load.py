@@ -26,19 +26,21 @@ function request() count = count + 1; return wrk.format(nil, wrk.path .. "?id=" 
 ONE_SHOT = 'wrk.headers["Connection"] = "close"\n'
 
 
-def wrk(url, seconds, connections=16, threads=2, numbered=None, one_shot=False, timeout=None):
-    """Runs wrk to its end. `numbered`: a prefix for the ids of the requests. Errors of connections are left to the
-    caller; responses other than 2xx and 3xx are not."""
+def wrk(url, seconds, connections=16, threads=2, numbered=None, one_shot=False, delay=None):
+    """Runs wrk to its end. `numbered`: a prefix for the ids of the requests; `delay`: milliseconds that each connection
+    waits before a request. Errors of connections are left to the caller; responses other than 2xx and 3xx are not."""
     script = DONE
     if one_shot:
         script = ONE_SHOT + script
+    if delay is not None:
+        script = f"function delay() return {delay} end\n" + script
     if numbered is not None:
         script = f'prefix = "{numbered}"\n' + NUMBERED + script
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
         file.write(script)
         file.flush()
         command = ["wrk", f"-t{min(threads, connections)}", f"-c{connections}", f"-d{seconds}s", "-s", file.name]
-        command += ["--timeout", f"{timeout or 30}s", url]
+        command += ["--timeout", "30s", url]
         output = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 120)
     lines = [line for line in output.stdout.splitlines() if line.startswith("RESULT ")]
     if output.returncode or not lines:

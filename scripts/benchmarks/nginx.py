@@ -12,7 +12,7 @@ from .processes import Child, Failure, answers, children, unused_ports, wait_for
 LOG_FORMAT = (
     '{"uri":"$request_uri","method":"$request_method","status":$status,"bytes_sent":$bytes_sent,'
     '"request_length":$request_length,"request_time":$request_time,"remote_port":$remote_port,'
-    '"server_port":$server_port,"connection":$connection,"pid":$pid,"completion":"$request_completion"}'
+    '"server_port":$server_port,"connection":$connection,"pid":$pid,"completion":"$request_completion","msec":$msec}'
 )
 
 

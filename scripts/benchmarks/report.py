@@ -9,6 +9,7 @@ import subprocess
 
 from .tracing import ROOT
 
+# Where results go.
 FOLDER = ROOT / "target/bench"
 
 
@@ -22,8 +23,8 @@ class Results:
 
     def add(self, name, case):
         """Keeps a case at once: what was measured so far survives an interruption."""
-        case["measured"] = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-        self.cases[name] = case
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        self.cases[name] = {**case, "measured": now}
         self.measured.append(name)
         FOLDER.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json.dumps({"machine": machine(), "cases": self.cases}, indent=1) + "\n")

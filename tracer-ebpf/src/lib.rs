@@ -7,6 +7,7 @@
 //! Byte order is the machine's, except addresses and ports inside [`Tuple`], which say so.
 #![no_std]
 
+pub mod sample;
 pub mod tls;
 
 /// Bytes that one data event carries at most: the largest size class. A longer transfer is several events.
@@ -50,6 +51,8 @@ pub mod flag {
     pub const CONTINUED: u16 = 32;
     /// The peer's address of this datagram is not known.
     pub const NO_PEER: u16 = 64;
+    /// Bytes of this connection, which is over, were left out ([`socket_flag::SHED`]).
+    pub const SHED: u16 = 128;
 }
 
 /// How a socket came to be ([`Open::origin`]).
@@ -76,6 +79,8 @@ pub mod socket_flag {
     pub const WRITE_SEEN: u32 = 16;
     /// A plaintext protocol has been recognised (set by user space): no need to look for TLS.
     pub const PLAIN: u32 = 32;
+    /// Left out, for a time at least: it has been counted as shed.
+    pub const SHED: u32 = 64;
 }
 
 /// What begins every event.
@@ -277,6 +282,10 @@ pub struct Counters<T = u64> {
     pub bytes_ciphertext: T,
     /// Bytes of sockets that are of no interest.
     pub bytes_skipped: T,
+    /// Bytes of connections that are left out: by a sample, or because user space cannot keep up.
+    pub bytes_shed: T,
+    /// Sockets that were left out for a time at least.
+    pub sockets_shed: T,
     /// Bytes that could not be attributed because a map was full.
     pub bytes_lost_map_full: T,
     /// Bytes that could not be read from the process's memory.

@@ -22,6 +22,7 @@ mod lifecycle;
 mod maps;
 mod memory;
 mod registers;
+mod shed;
 mod ship;
 mod socket;
 mod source;

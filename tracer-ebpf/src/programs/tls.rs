@@ -17,7 +17,7 @@ use crate::counters::{count, hit};
 use crate::maps::{SESSIONS, THREADS};
 use crate::memory::user;
 use crate::ship::{self, LookForTls};
-use crate::{config, registers, socket, transfer};
+use crate::{config, registers, shed, socket, transfer};
 
 /// Value of the thread map: the TLS call that a thread is in.
 #[repr(C)]
@@ -126,6 +126,9 @@ fn moved(thread: &Thread, pid_tgid: u64, length: u64, cookie: u64) {
     let counter = if write { &mut session.written } else { &mut session.read };
     let position = *counter;
     *counter += length;
+    if shed::takes(session.id) {
+        return shed::bytes(length);
+    }
     let now = ship::now();
     let header = Header {
         kind: kind::DATA,

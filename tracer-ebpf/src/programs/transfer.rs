@@ -9,7 +9,7 @@ use crate::maps::SOCKETS;
 use crate::memory::kernel;
 use crate::ship::{self, LookForTls, Shipped};
 use crate::socket::{self, Class};
-use crate::{config, datagram, memory, tls};
+use crate::{config, datagram, memory, shed, tls};
 
 pub const MSG_PEEK: i32 = 2;
 pub const MSG_TRUNC: i32 = 0x20;
@@ -89,7 +89,9 @@ fn stream(transfer: &Transfer, socket: &mut Socket, pid_tgid: u64, source: impl 
     let nested = tls::bind(pid_tgid, socket.id);
     if nested {
         socket.flags |= socket_flag::TLS;
-        socket::announce(transfer.sk, socket, transfer.program(), pid_tgid);
+        if !shed::takes_socket(socket) {
+            socket::announce(transfer.sk, socket, transfer.program(), pid_tgid);
+        }
     }
     if transfer.result < 0 || transfer.flags & MSG_PEEK != 0 {
         return;
@@ -113,8 +115,12 @@ fn stream(transfer: &Transfer, socket: &mut Socket, pid_tgid: u64, source: impl 
     if length == 0 && transfer.write {
         return;
     }
-    socket::announce(transfer.sk, socket, transfer.program(), pid_tgid);
     let look = look_for_tls(transfer, socket);
+    if shed::takes_socket(socket) {
+        count(|counters| counters.bytes_seen += length);
+        return shed::bytes(length);
+    }
+    socket::announce(transfer.sk, socket, transfer.program(), pid_tgid);
     let now = ship::now();
     let header = Header {
         kind: kind::DATA,

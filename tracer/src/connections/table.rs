@@ -195,6 +195,8 @@ impl Table {
     pub fn close(&mut self, close: &Close) {
         let key = close.header.connection;
         let Some(stream) = self.streams.get_mut(&key) else { return };
+        stream.shed |= close.header.flags & flag::SHED != 0;
+        stream.totals = Some([close.read, close.written]);
         if stream.closed.is_none() {
             let now = Time(close.header.time);
             stream.closed = Some(now);

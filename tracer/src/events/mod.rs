@@ -24,6 +24,19 @@ pub enum Event<'a> {
     Exit(Process),
 }
 
+impl Event<'_> {
+    /// What begins it.
+    pub fn header(&self) -> &Header {
+        match self {
+            Self::Data(data, _) => &data.header,
+            Self::Datagram(datagram, _) => &datagram.header,
+            Self::Open(open) => &open.header,
+            Self::Close(close) => &close.header,
+            Self::Fork(process) | Self::Exec(process) | Self::Exit(process) => &process.header,
+        }
+    }
+}
+
 /// Why a record of the ring is not understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

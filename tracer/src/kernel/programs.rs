@@ -228,6 +228,11 @@ impl Kernel {
         self.processes.insert(pid, 0, 0).map_err(map_error("PROCESSES"))
     }
 
+    /// Leaves out connections whose mark is below this from now on ([`tracer_ebpf::sample`]); 0: none.
+    pub fn shed(&mut self, level: u32) -> Result<(), KernelError> {
+        self.switches.set(1, level, 0).map_err(map_error("SWITCHES"))
+    }
+
     /// Ends tracing a process.
     pub fn remove_process(&mut self, pid: u32) {
         // It may be gone already: an exit is seen more than once.

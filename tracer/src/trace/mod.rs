@@ -4,6 +4,7 @@ mod command;
 pub(crate) mod processes;
 mod recorder;
 mod session;
+mod shedding;
 mod tally;
 
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ use crate::output::{Reporter, reporter};
 use command::Held;
 use recorder::Recorder;
 use session::{Outcome, Session};
+pub use shedding::Sample;
 
 /// Traces until the traced processes have ended, or a signal says so.
 pub fn run(arguments: TraceArgs) -> Result<ExitCode> {

@@ -10,6 +10,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::processes::{self, Processes};
+use super::shedding::{Change, Shedding};
 use super::tally::{self, Read};
 use super::{Job, Signals};
 use crate::attach::{Attacher, Scan};
@@ -61,6 +62,9 @@ pub struct Session {
     stats_interval: Option<Duration>,
     wants_datagrams: bool,
     warned: std::collections::HashSet<String>,
+    shedding: Shedding,
+    /// When the event was made that was read last, while there are more to read.
+    behind: Option<Time>,
 }
 
 /// Where records go.
@@ -140,7 +144,10 @@ impl Session {
             stats_interval,
             wants_datagrams,
             warned: std::collections::HashSet::new(),
+            shedding: Shedding::new(arguments.sample, !arguments.no_shed, Instant::now()),
+            behind: None,
         };
+        session.kernel.shed(session.shedding.level())?;
         session.attacher.prepare();
         session.add_roots(&arguments.pids)?;
         session.warn_if_blind(&arguments.pids);
@@ -240,6 +247,7 @@ impl Session {
                 }
             }
             self.tick();
+            self.keep_up();
             self.flush_due(&mut flushed);
             if self.stats_interval.is_some_and(|every| told.elapsed() >= every) {
                 told = Instant::now();
@@ -268,18 +276,21 @@ impl Session {
         let Some(mut watched) = self.ring.take() else { return 0 };
         let ring = watched.get_mut();
         let mut count = 0;
+        let mut last = None;
         while count < limit {
             let Some(item) = ring.next() else { break };
             count += 1;
             match events::decode(&item) {
                 Ok(event) => {
                     self.read.decoded += 1;
+                    last = Some(Time(event.header().time));
                     self.take(event);
                 }
                 Err(_) => self.read.rejected += 1,
             }
         }
         self.ring = Some(watched);
+        self.behind = last.filter(|_| count == limit);
         count
     }
 
@@ -363,6 +374,25 @@ impl Session {
         table.tick(time, kernel, &mut |pid, pid_tgid, info: &ConnectionInfo, exchange| {
             output.report(processes, pid_tgid, pid, info, exchange);
         });
+    }
+
+    /// Leaves out more connections, or fewer, by how well the reader keeps up.
+    fn keep_up(&mut self) {
+        let now = Instant::now();
+        if !self.shedding.is_due(now) {
+            return;
+        }
+        let Ok(counters) = self.kernel.counters() else { return };
+        let age = self.behind.map_or(0, |time| monotonic().saturating_sub(time.0));
+        let Some(change) = self.shedding.look(now, counters.ring_full, Duration::from_nanos(age)) else { return };
+        match change {
+            Change::Less(2) => eprintln!("tracer: warning: cannot keep up: whole connections are left out (\"shed\")"),
+            Change::More(1) => eprintln!("tracer: keeps up again: no connection is left out"),
+            Change::Less(_) | Change::More(_) => {}
+        }
+        if let Err(error) = self.kernel.shed(self.shedding.level()) {
+            eprintln!("tracer: error: {error}");
+        }
     }
 
     /// What became of everything so far.
