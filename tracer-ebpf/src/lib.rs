@@ -32,6 +32,11 @@ pub mod kind {
     pub const EXEC: u8 = 6;
     /// [`crate::Process`]: a traced process ended.
     pub const EXIT: u8 = 7;
+    /// [`crate::Data`]: bytes that a call is about to write. `connection` is the call's number, `position` is counted
+    /// from the call's first byte.
+    pub const HELD: u8 = 8;
+    /// [`crate::Released`]: what became of them.
+    pub const RELEASED: u8 = 9;
 }
 
 /// Bits of [`Header::flags`].
@@ -50,6 +55,8 @@ pub mod flag {
     pub const CONTINUED: u16 = 32;
     /// The peer's address of this datagram is not known.
     pub const NO_PEER: u16 = 64;
+    /// The socket of this TLS session was found by its file descriptor; no socket call has confirmed it yet.
+    pub const BY_FD: u16 = 128;
 }
 
 /// How a socket came to be ([`Open::origin`]).
@@ -111,6 +118,16 @@ pub struct Data {
     pub length: u32,
     /// Nanoseconds that the transfer took; 0 where its beginning is not seen.
     pub elapsed: u32,
+}
+
+/// The end of a call whose bytes [`kind::HELD`] events carry: so many of them as `data.length` says have been written.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Released {
+    /// As of bytes that were written now.
+    pub data: Data,
+    /// The call's number.
+    pub call: u64,
 }
 
 /// Addresses and ports of a socket.
@@ -245,12 +262,22 @@ pub struct SessionKey {
 pub struct Session {
     /// Id of the connection, or a made-up one as long as no socket is known.
     pub id: u64,
-    /// Address of the `struct sock` that a call nested in this session's calls used last; 0: none yet.
-    pub socket: u64,
+    /// Whether its socket was found by file descriptor and not by a call nested in this session's calls.
+    pub by_fd: u64,
     /// Plaintext bytes read so far.
     pub read: u64,
     /// Plaintext bytes written so far.
     pub written: u64,
+}
+
+/// Key of the map of goroutines that are in a TLS call.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GoroutineKey {
+    /// The process.
+    pub tgid: u64,
+    /// Address of the runtime's `g` in it.
+    pub goroutine: u64,
 }
 
 /// Counters of the kernel side, per CPU; user space adds them up.
@@ -287,6 +314,8 @@ pub struct Counters {
     pub abandoned_calls: u64,
     /// TLS calls in which more than one socket was used.
     pub ambiguous_calls: u64,
+    /// TLS sessions whose file descriptor is of another socket than the one that was used inside their calls.
+    pub tuple_disagreements: u64,
 }
 
 /// Indices into [`Counters::hits`], which are also [`Header::program`].
@@ -317,6 +346,7 @@ pub mod program {
 const _: () = {
     assert!(size_of::<Header>() == 32);
     assert!(size_of::<Data>() == 48);
+    assert!(size_of::<Released>() == 56);
     assert!(size_of::<Tuple>() == 40);
     assert!(size_of::<Datagram>() == 80);
     assert!(size_of::<Open>() == 304);
@@ -324,6 +354,7 @@ const _: () = {
     assert!(size_of::<Process>() == 56);
     assert!(size_of::<Socket>() == 56);
     assert!(size_of::<Session>() == 32);
+    assert!(size_of::<GoroutineKey>() == 16);
     assert!(core::mem::offset_of!(Header, time) == 8);
     assert!(core::mem::offset_of!(Data, position) == 32);
     assert!(core::mem::offset_of!(Datagram, length) == 72);

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use symbols::{Arguments, Exit, Function, Register, Role, Session, Site};
+use symbols::{Arguments, Exit, Function, LibraryKind, Register, Role, Session, Site};
 
 pub use library::{Library, LibraryFile};
 pub use maps::{FileId, MappedFile, mapped_files};
@@ -51,10 +51,15 @@ impl Attacher {
         };
         for file in likeliest_first(files) {
             if self.processes.get(&pid).is_some_and(|process| process.probes.contains_key(&file.id)) {
+                // They were put there before it was mapped, perhaps.
+                self.locate_go(kernel, pid, &file, &mut scan);
                 continue;
             }
             match self.look_into(pid, &file) {
-                Ok(Some(library)) => self.attach(kernel, pid, library, &mut scan),
+                Ok(Some(library)) => {
+                    self.attach(kernel, pid, library, &mut scan);
+                    self.locate_go(kernel, pid, &file, &mut scan);
+                }
                 Ok(None) => {}
                 Err(error) => scan.failures.push(format!("{}: {error}", file.path.display())),
             }
@@ -88,8 +93,21 @@ impl Attacher {
         }
     }
 
+    /// Tells the kernel side where in a process the code is that tells a Go connection's type.
+    fn locate_go(&self, kernel: &mut Kernel, pid: u32, mapped: &MappedFile, scan: &mut Scan) {
+        let Some(Some(file)) = self.files.get(&mapped.id) else { return };
+        for library in file.libraries.iter().filter(|library| library.kind == LibraryKind::Go) {
+            let transport = library.functions.iter().find(|function| function.role == Role::Transport);
+            let address = transport.and_then(|function| mapped.address_of(function.symbol_offset.0));
+            if let Err(error) = kernel.add_go_process(pid, address) {
+                scan.failures.push(format!("{}: {error}", file.path.display()));
+            }
+        }
+    }
+
     /// Takes a process's probes away.
     pub fn forget(&mut self, kernel: &mut Kernel, pid: u32) {
+        kernel.remove_go_process(pid);
         let probes = self.processes.remove(&pid).into_iter().flat_map(|process| process.probes.into_values());
         for probe in probes.flatten() {
             kernel.remove_probe(probe);
@@ -117,6 +135,11 @@ impl Attacher {
         let Some(nonzero) = NonZeroU32::new(pid) else { return };
         let probes = self.processes.entry(pid).or_default().probes.entry(file.id).or_default();
         for library in file.libraries.iter().filter(|library| is_supported(library)) {
+            if library.kind == LibraryKind::Go {
+                // Known to be one before its calls are seen; the rest follows when it has mapped the file.
+                let added = kernel.add_go_process(pid, None);
+                scan.failures.extend(added.err().map(|error| format!("{}: {error}", file.path.display())));
+            }
             for function in library.cheapest() {
                 if let Err(error) = probe_function(kernel, &file, function, library, nonzero, probes) {
                     scan.failures.push(format!("{} in {}: {error}", function.name, file.path.display()));
@@ -138,11 +161,10 @@ fn likeliest_first(mut files: Vec<MappedFile>) -> Vec<MappedFile> {
     files
 }
 
-/// Whether the kernel programs know how this library's calls look. NSPR's carry all kinds of connections, and Go has
-/// its own calling convention.
+/// Whether the kernel programs know how this library's calls look. NSPR's carry all kinds of connections.
 pub fn is_supported(library: &Library) -> bool {
-    let ours = |function: &Function| !matches!(function.arguments, Arguments::Go);
-    !library.functions.is_empty() && library.session == Session::Every && library.functions.iter().all(ours)
+    let moves = |function: &Function| matches!(function.role, Role::Read | Role::Write);
+    library.functions.iter().any(moves) && library.session == Session::Every
 }
 
 /// Puts the probes of one function.
@@ -166,6 +188,7 @@ fn probe_function(
 pub fn sites(function: &Function) -> Vec<(&'static str, &Site)> {
     let Some(enter) = enter_program(function.role, function.arguments) else { return Vec::new() };
     let exit = match &function.exit {
+        Exit::Result(_) if function.arguments == Arguments::Go => "go_return",
         Exit::Result(_) => "tls_result",
         Exit::Return(_) => "tls_return",
         Exit::Through(_) | Exit::Unneeded => "",
@@ -178,6 +201,10 @@ pub fn sites(function: &Function) -> Vec<(&'static str, &Site)> {
 /// The program for the entry of a function; `None`: it needs none.
 fn enter_program(role: Role, arguments: Arguments) -> Option<&'static str> {
     Some(match (role, arguments) {
+        (Role::Read, Arguments::Go) => "go_read",
+        (Role::Write, Arguments::Go) => "go_write",
+        (Role::Handshake, Arguments::Go) => "go_handshake",
+        (Role::Free, Arguments::Go) => "go_close",
         (Role::Read, Arguments::Plain) => "tls_read",
         (Role::Write, Arguments::Plain) => "tls_write",
         (Role::Read, Arguments::WithLength(Register::Rcx)) => "tls_read_rcx",

@@ -293,6 +293,11 @@ impl Session {
                 let libraries = |pid| attacher.libraries(pid);
                 table.data(&data, payload, &libraries, kernel, &mut report);
             }
+            Event::Held(data, payload) => table.held(&data, payload),
+            Event::Released(released) => {
+                let libraries = |pid| attacher.libraries(pid);
+                table.released(&released, &libraries, kernel, &mut report);
+            }
             Event::Datagram(datagram, payload) => {
                 table.datagram(&datagram, payload, &mut report);
                 if datagram.header.flags & tracer_ebpf::flag::NO_PEER != 0 && self.wants_datagrams {

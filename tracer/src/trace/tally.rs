@@ -33,7 +33,7 @@ pub fn ledger(kernel: &Counters, read: Read, table: &Tallies, records: Records) 
         resyncs: table.resyncs,
         violations: table.violations,
         connections: table.connections,
-        tuple_disagreements: kernel.ambiguous_calls,
+        tuple_disagreements: kernel.ambiguous_calls + kernel.tuple_disagreements,
     }
 }
 
@@ -53,6 +53,7 @@ fn bytes(kernel: &Counters, table: &Tallies) -> Bytes {
             ("not_of_interest", kernel.bytes_skipped),
             ("not_recognised", table.unrecognised),
             ("no_content_visible", kernel.bytes_unseen),
+            ("not_written", table.not_written),
         ]),
     }
 }
