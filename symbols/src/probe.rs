@@ -79,6 +79,9 @@ pub enum Arguments {
     /// grow: then the function starts again, so the call is entered when it is not taken. A goroutine may be on another
     /// thread at the exit, and its stack at another address.
     Go,
+    /// The same; and where the call returns, the `*tls.Conn` and the address of the buffer also stand in memory, behind
+    /// the return address.
+    GoSpilled,
 }
 
 /// Where the result is seen.

@@ -99,7 +99,8 @@ fn check(program: &Path) {
     for function in &library.functions {
         let code = disassembly(program, &function.name);
         assert_eq!(function.symbol_offset.0, code[0].0, "{}", function.name);
-        assert_eq!(function.arguments, Arguments::Go);
+        let spills = matches!(function.role, Role::Read);
+        assert_eq!(function.arguments == Arguments::GoSpilled, spills, "{function:?}");
         if function.role == Role::Transport {
             assert_eq!((function.enter.len(), &function.exit), (0, &Exit::Unneeded));
             continue;

@@ -308,6 +308,8 @@ pub struct Counters {
     pub bytes_lost_map_full: u64,
     /// Bytes that could not be read from the process's memory.
     pub bytes_lost_fault: u64,
+    /// Bytes of TLS calls whose beginning was not seen.
+    pub bytes_lost_not_entered: u64,
     /// Reads of the process's memory that failed.
     pub faults: u64,
     /// TLS calls whose end was not seen.

@@ -183,14 +183,27 @@ fn hold(call: &Call, pid_tgid: u64, buffer: u64, length: u64) {
     let _ = transfer::parts(&mut data, &Buffers::single(buffer, length), LookForTls::No);
 }
 
+/// `spilled`: it is a Read whose arguments stand behind the return address.
 #[inline(always)]
-fn exit(ctx: &ProbeContext) {
+fn exit(ctx: &ProbeContext, spilled: bool) {
     hit(program::TLS_EXIT);
     // SAFETY: a probe's context is its registers.
     let registers = unsafe { registers::go(ctx.as_ptr() as *const pt_regs) };
     let pid_tgid = bpf_get_current_pid_tgid();
     let key = key(pid_tgid, registers.goroutine);
-    let Some(call) = GOROUTINES.get_ptr_mut(&key) else { return };
+    let [result, ..] = registers.arguments;
+    let length = if (result as i64) < 0 { 0 } else { result };
+    let cookie = tls::cookie(ctx.as_ptr());
+    let Some(call) = GOROUTINES.get_ptr_mut(&key) else {
+        // It waited in the call before it was traced, mostly.
+        if length > 0 && (!spilled || !not_entered(&registers, pid_tgid, length, cookie)) {
+            count(|counters| {
+                counters.bytes_seen += length;
+                counters.bytes_lost_not_entered += length;
+            });
+        }
+        return;
+    };
     // SAFETY: an element of our map that only this goroutine uses.
     let mut call = unsafe { *call };
     let Some(high) = user::<u64>(registers.goroutine + STACK_HIGH) else { return };
@@ -199,12 +212,9 @@ fn exit(ctx: &ProbeContext) {
         return;
     }
     let _ = GOROUTINES.remove(&key);
-    let [result, ..] = registers.arguments;
-    let length = if (result as i64) < 0 { 0 } else { result };
     if length > 0 {
         locate(&mut call.thread, pid_tgid);
     }
-    let cookie = tls::cookie(ctx.as_ptr());
     if call.held != 0 {
         release(&call, pid_tgid, length, cookie);
     } else if length > 0 {
@@ -213,6 +223,29 @@ fn exit(ctx: &ProbeContext) {
         }
         tls::moved(&call.thread, pid_tgid, length, cookie);
     }
+}
+
+/// A Read whose entry was not seen. Whether its arguments could be told nevertheless.
+#[inline(always)]
+fn not_entered(registers: &GoRegisters, pid_tgid: u64, length: u64, cookie: u64) -> bool {
+    let Some([low, high]) = user::<[u64; 2]>(registers.goroutine) else { return false };
+    let Some([session, buffer]) = user::<[u64; 2]>(registers.stack + 8) else { return false };
+    // The type of its connection shows that it is a session.
+    if descriptor_of(session, (pid_tgid >> 32) as u32).is_none() {
+        return false;
+    }
+    let mut thread = Thread { session, buffer, entered: ship::now(), ..Thread::default() };
+    locate(&mut thread, pid_tgid);
+    if buffer < low || buffer >= high {
+        tls::moved(&thread, pid_tgid, length, cookie);
+    } else if let Some(mut data) = tls::advance(&thread, pid_tgid, length, cookie) {
+        // Nobody needed the address any more when the stack moved, so it may be an old one.
+        count(|counters| counters.bytes_seen += length);
+        transfer::unseen(&mut data);
+    } else {
+        return false;
+    }
+    true
 }
 
 /// Says how many of the bytes that are held have been written.
@@ -292,7 +325,14 @@ pub fn go_handshake(ctx: ProbeContext) -> u32 {
 /// On every return instruction of Read and Write.
 #[uprobe]
 pub fn go_return(ctx: ProbeContext) -> u32 {
-    exit(&ctx);
+    exit(&ctx, false);
+    0
+}
+
+/// The same, of a Read whose arguments stand behind the return address.
+#[uprobe]
+pub fn go_return_spilled(ctx: ProbeContext) -> u32 {
+    exit(&ctx, true);
     0
 }
 

@@ -156,7 +156,7 @@ fn end_of_stream(data: &mut Data, source: impl crate::source::Source) {
 
 /// Bytes whose content no hook shows.
 #[inline(always)]
-fn unseen(data: &mut Data) {
+pub fn unseen(data: &mut Data) {
     data.header.flags |= flag::UNSEEN;
     let length = u64::from(data.length);
     if ship::plain(data) == Shipped::Full {

@@ -189,6 +189,7 @@ pub fn sites(function: &Function) -> Vec<(&'static str, &Site)> {
     let Some(enter) = enter_program(function.role, function.arguments) else { return Vec::new() };
     let exit = match &function.exit {
         Exit::Result(_) if function.arguments == Arguments::Go => "go_return",
+        Exit::Result(_) if function.arguments == Arguments::GoSpilled => "go_return_spilled",
         Exit::Result(_) => "tls_result",
         Exit::Return(_) => "tls_return",
         Exit::Through(_) | Exit::Unneeded => "",
@@ -201,10 +202,10 @@ pub fn sites(function: &Function) -> Vec<(&'static str, &Site)> {
 /// The program for the entry of a function; `None`: it needs none.
 fn enter_program(role: Role, arguments: Arguments) -> Option<&'static str> {
     Some(match (role, arguments) {
-        (Role::Read, Arguments::Go) => "go_read",
-        (Role::Write, Arguments::Go) => "go_write",
-        (Role::Handshake, Arguments::Go) => "go_handshake",
-        (Role::Free, Arguments::Go) => "go_close",
+        (Role::Read, Arguments::Go | Arguments::GoSpilled) => "go_read",
+        (Role::Write, Arguments::Go | Arguments::GoSpilled) => "go_write",
+        (Role::Handshake, Arguments::Go | Arguments::GoSpilled) => "go_handshake",
+        (Role::Free, Arguments::Go | Arguments::GoSpilled) => "go_close",
         (Role::Read, Arguments::Plain) => "tls_read",
         (Role::Write, Arguments::Plain) => "tls_write",
         (Role::Read, Arguments::WithLength(Register::Rcx)) => "tls_read_rcx",

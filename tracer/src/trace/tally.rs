@@ -47,6 +47,7 @@ fn bytes(kernel: &Counters, table: &Tallies) -> Bytes {
             ("ring_full", kernel.bytes_lost_ring_full),
             ("map_full", kernel.bytes_lost_map_full),
             ("read_fault", kernel.bytes_lost_fault),
+            ("not_entered", kernel.bytes_lost_not_entered),
         ]),
         ignored: named([
             ("ciphertext", kernel.bytes_ciphertext),

@@ -56,16 +56,17 @@ pub(super) fn find(image: &Image<'_>) -> Option<TlsLibrary> {
 }
 
 fn function(image: &Image<'_>, name: &str, role: Role, extent: std::ops::Range<u64>) -> Option<Function> {
-    let (enter, exit) = match role {
-        Role::Transport => (vec![], Exit::Unneeded),
+    let (arguments, enter, exit) = match role {
+        Role::Transport => (Arguments::Go, vec![], Exit::Unneeded),
         _ => {
             let sites = go_sites(image, extent.start, extent.end)?;
             let moves_data = matches!(role, Role::Read | Role::Write);
-            (vec![sites.enter], if moves_data { Exit::Result(sites.returns) } else { Exit::Unneeded })
+            let arguments = if sites.spills { Arguments::GoSpilled } else { Arguments::Go };
+            (arguments, vec![sites.enter], if moves_data { Exit::Result(sites.returns) } else { Exit::Unneeded })
         }
     };
     let symbol_offset = image.file_offset(extent.start)?;
-    Some(Function { name: name.to_owned(), role, arguments: Arguments::Go, enter, exit, symbol_offset })
+    Some(Function { name: name.to_owned(), role, arguments, enter, exit, symbol_offset })
 }
 
 /// The version of Go, as src/debug/buildinfo/buildinfo.go reads it.

@@ -7,7 +7,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"os"
 	"sync"
+	"sync/atomic"
 )
 
 // Each goroutine makes its requests one after another; of HTTP/1.1, each has a connection of its own.
@@ -20,23 +22,37 @@ func client(url string, goroutines, count int, http2 bool) {
 	if !http2 {
 		transport.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
 	}
-	awaitStart()
-	if http2 {
-		// One connection for all.
-		request(transport, url, "first")
+	signals := awaitStart()
+	for round := 0; ; round++ {
+		if http2 {
+			// One connection for all.
+			request(transport, url, fmt.Sprintf("%d-first", round))
+		}
+		makeRequests(transport, url, goroutines, count, round, signals)
+		fmt.Println("done")
+		<-signals
+	}
+}
+
+func makeRequests(transport *http.Transport, url string, goroutines, count, round int, signals <-chan os.Signal) {
+	var stop atomic.Value
+	if count == 0 {
+		go func() {
+			<-signals
+			stop.Store(true)
+		}()
 	}
 	var all sync.WaitGroup
 	for goroutine := 0; goroutine < goroutines; goroutine++ {
 		all.Add(1)
 		go func(goroutine int) {
 			defer all.Done()
-			for index := 0; index < count; index++ {
-				request(transport, url, fmt.Sprintf("%d-%d", goroutine, index))
+			for index := 0; index < count || count == 0 && stop.Load() == nil; index++ {
+				request(transport, url, fmt.Sprintf("%d-%d-%d", round, goroutine, index))
 			}
 		}(goroutine)
 	}
 	all.Wait()
-	done()
 }
 
 func request(transport *http.Transport, url, id string) {

@@ -4,7 +4,8 @@
 //	program client  LOG URL GOROUTINES COUNT 1|2       requests by HTTP/1.1 or 2
 //	program stack   LOG CERT KEY PAIRS COUNT           both ends, on stacks that move all the time
 //
-// A client waits for SIGUSR1 before its first request, prints "done" after its last and then waits to be ended.
+// A client waits for SIGUSR1 before its first request, prints "done" after its last and does it all again, on the same
+// connections, at the next SIGUSR1. With a COUNT of 0 it goes on until the next SIGUSR1 and then is done.
 package main
 
 import (
@@ -59,12 +60,13 @@ func number(text string) int {
 	return n
 }
 
-// Waits until the tracer is there.
-func awaitStart() {
-	start := make(chan os.Signal, 1)
-	signal.Notify(start, syscall.SIGUSR1)
+// Waits until the tracer is there. What it returns yields the second signal.
+func awaitStart() <-chan os.Signal {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGUSR1)
 	fmt.Println("waiting")
-	<-start
+	<-signals
+	return signals
 }
 
 func done() {
