@@ -116,7 +116,7 @@ fn check(program: &Path) {
             assert!(!expected.is_empty());
             assert_eq!(returns.iter().map(|site| site.offset.0).collect::<Vec<_>>(), expected, "{}", function.name);
         } else {
-            assert!(matches!(function.role, Role::Free | Role::Handshake), "{function:?}");
+            assert!(matches!(function.role, Role::Free), "{function:?}");
             assert_eq!(function.exit, Exit::Unneeded);
         }
     }

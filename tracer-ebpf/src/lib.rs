@@ -280,6 +280,9 @@ pub struct GoroutineKey {
     pub goroutine: u64,
 }
 
+/// Size of that map's value, which only the kernel side reads.
+pub const GOROUTINE_CALL: usize = 88;
+
 /// Counters of the kernel side, per CPU; user space adds them up.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 use tracer_ebpf::{
-    Data, GoroutineKey, Header, Released, Session, SessionKey, flag, kind, origin, program, socket_flag,
+    Data, GOROUTINE_CALL, GoroutineKey, Header, Released, Session, SessionKey, flag, kind, origin, program, socket_flag,
 };
 
 use crate::buffers::Buffers;
@@ -55,12 +55,20 @@ pub struct Call {
     handshake: u32,
 }
 
+const _: () = assert!(size_of::<Call>() == GOROUTINE_CALL);
+
 impl Call {
     /// Whether the code at a stack pointer runs on behalf of this call.
     #[inline(always)]
     fn contains(&self, high: u64, stack: u64) -> bool {
         let frame = high - self.depth;
         stack < frame && high - stack < (1 << 32) && user::<u64>(frame) == Some(self.return_address)
+    }
+
+    /// Whether the function that returns at a stack pointer is this call's.
+    #[inline(always)]
+    fn ends_at(&self, high: u64, stack: u64) -> bool {
+        high - stack == self.depth && user::<u64>(stack) == Some(self.return_address)
     }
 }
 
@@ -131,9 +139,7 @@ fn enter(ctx: &ProbeContext, operation: Operation) {
             // TLS over TLS, or the handshake that a read or write begins with: part of that call.
             return;
         }
-        if before.handshake == 0 {
-            count(|counters| counters.abandoned_calls += 1);
-        }
+        count(|counters| counters.abandoned_calls += 1);
     }
     if operation == Operation::Handshake {
         tls::forget(session);
@@ -207,8 +213,12 @@ fn exit(ctx: &ProbeContext, spilled: bool) {
     // SAFETY: an element of our map that only this goroutine uses.
     let mut call = unsafe { *call };
     let Some(high) = user::<u64>(registers.goroutine + STACK_HIGH) else { return };
-    if high - registers.stack != call.depth || user::<u64>(registers.stack) != Some(call.return_address) {
-        // The end of a call inside the one that counts, or of one that was not entered.
+    if !call.ends_at(high, registers.stack) {
+        // Inside the call that counts, and so a part of what that call has for its socket.
+        count(|counters| {
+            counters.bytes_seen += length;
+            counters.bytes_ciphertext += length;
+        });
         return;
     }
     let _ = GOROUTINES.remove(&key);
@@ -333,6 +343,21 @@ pub fn go_return(ctx: ProbeContext) -> u32 {
 #[uprobe]
 pub fn go_return_spilled(ctx: ProbeContext) -> u32 {
     exit(&ctx, true);
+    0
+}
+
+/// On every return instruction of the functions that make a session: what the goroutine does next is not theirs.
+#[uprobe]
+pub fn go_handshake_return(ctx: ProbeContext) -> u32 {
+    // SAFETY: a probe's context is its registers.
+    let registers = unsafe { registers::go(ctx.as_ptr() as *const pt_regs) };
+    let key = key(bpf_get_current_pid_tgid(), registers.goroutine);
+    let Some(call) = GOROUTINES.get_ptr_mut(&key) else { return 0 };
+    let Some(high) = user::<u64>(registers.goroutine + STACK_HIGH) else { return 0 };
+    // SAFETY: an element of our map that only this goroutine uses.
+    if unsafe { (*call).handshake != 0 && (*call).ends_at(high, registers.stack) } {
+        let _ = GOROUTINES.remove(&key);
+    }
     0
 }
 

@@ -9,6 +9,7 @@ mod maps;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::sync::Arc;
 
 use symbols::{Arguments, Exit, Function, LibraryKind, Register, Role, Session, Site};
@@ -71,10 +72,10 @@ impl Attacher {
         scan
     }
 
-    /// Looks into the TLS libraries that the dynamic linker would load, so that a process that is yet to execute a
-    /// program gets its probes before it maps them.
-    pub fn prepare(&mut self) {
-        for path in library::installed() {
+    /// Looks into the TLS libraries that the dynamic linker would load, and into the program that is to be executed, so
+    /// that the process gets its probes before it maps them.
+    pub fn prepare(&mut self, program: Option<&Path>) {
+        for path in library::installed().into_iter().chain(program.map(Path::to_owned)) {
             // What cannot be read now is reported if a process maps it.
             if let Ok(Some(file)) = LibraryFile::open_path(&path) {
                 self.files.entry(file.id).or_insert_with(|| Some(Arc::new(file)));
@@ -188,14 +189,15 @@ fn probe_function(
 pub fn sites(function: &Function) -> Vec<(&'static str, &Site)> {
     let Some(enter) = enter_program(function.role, function.arguments) else { return Vec::new() };
     let exit = match &function.exit {
+        Exit::Result(_) if function.role == Role::Handshake => "go_handshake_return",
         Exit::Result(_) if function.arguments == Arguments::Go => "go_return",
         Exit::Result(_) if function.arguments == Arguments::GoSpilled => "go_return_spilled",
         Exit::Result(_) => "tls_result",
         Exit::Return(_) => "tls_return",
         Exit::Through(_) | Exit::Unneeded => "",
     };
-    let moves = matches!(function.role, Role::Read | Role::Write);
-    let exits = function.exit.sites().iter().filter(|_| moves).map(|site| (exit, site));
+    let waits = matches!(function.role, Role::Read | Role::Write | Role::Handshake);
+    let exits = function.exit.sites().iter().filter(|_| waits).map(|site| (exit, site));
     exits.chain(function.enter.iter().map(|site| (enter, site))).collect()
 }
 

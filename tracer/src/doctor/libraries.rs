@@ -57,7 +57,7 @@ fn describe(library: &symbols::TlsLibrary, path: String, processes: usize) -> Li
             },
             kind: match program {
                 "tls_return" => "return",
-                "tls_result" | "go_return" | "go_return_spilled" => "result",
+                "tls_result" | "go_return" | "go_return_spilled" | "go_handshake_return" => "result",
                 _ => "entry",
             },
             offset: site.offset.0,

@@ -7,7 +7,7 @@ use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope};
 use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, RawTracePoint, UProbe};
 use aya::{Ebpf, EbpfLoader};
-use tracer_ebpf::{Counters, GoroutineKey, Socket, socket_flag};
+use tracer_ebpf::{Counters, GOROUTINE_CALL, GoroutineKey, Socket, socket_flag};
 
 use super::btf::{Btf, BtfError};
 use super::layout;
@@ -135,9 +135,6 @@ pub struct Kernel {
     counters: PerCpuArray<MapData, [u64; COUNTER_WORDS]>,
     awaits_addresses: bool,
 }
-
-/// Size of the value of the map of goroutines, which only the kernel side reads.
-const GOROUTINE_CALL: usize = 96;
 
 const COUNTER_WORDS: usize = size_of::<Counters>() / 8;
 

@@ -194,6 +194,26 @@ fn a_thousand_goroutines() {
     both_ends(&program("program", &[]), "https", goroutines, 3, "1", "many goroutines");
 }
 
+/// `tracer -- PROGRAM`: its first request is seen.
+#[test]
+fn launched() {
+    for (name, arguments) in [("program", &[][..]), ("pie", &["-buildmode=pie", "-ldflags=-s -w"])] {
+        let program = program(name, arguments);
+        let (server, url) = Program::serve(&program, "https");
+        let log = tempfile::NamedTempFile::new().expect("no temporary file");
+        let [program, log_path] = [&*program, log.path()].map(|path| path.to_str().expect("UTF-8"));
+        let outcome = Tracer::start(|tracer| {
+            tracer.env("AT_ONCE", "1").arg("--").arg(program).args(["client", log_path, &url, "2", "3", "1"]);
+        })
+        .wait();
+        outcome.assert_success();
+        let text = std::fs::read_to_string(log.path()).expect("a log");
+        let log = text.lines().map(|line| serde_json::from_str(line).expect("a line of the log")).collect();
+        compare(&[log], &outcome, &["nested"], "launched");
+        drop(server);
+    }
+}
+
 /// curl, which speaks HTTP/2 where Go offers it, and a log of the server.
 #[test]
 fn curl() {
@@ -236,21 +256,20 @@ fn moving(pairs: usize, count: usize) {
 /// Connections that are idle when the tracer comes: their goroutines wait in Read, and its entry was not seen.
 #[test]
 fn connections_open_before() {
-    for version in ["1", "2"] {
-        let program = program("program", &[]);
-        let (server, url) = Program::serve(&program, "https");
-        let mut client = Program::client(&program, &url, 3, 5, version);
-        client.begin();
-        client.finish();
-        let before = [client.log().len(), server.wait_for_log(client.log().len()).len()];
-        let tracer = Tracer::attach(&[server.pid(), client.pid()], &[]);
-        client.begin();
-        client.finish();
-        let after = client.log().len();
-        tracer.wait_for(2 * (after - before[0]));
-        let logs = [client.log().split_off(before[0]), server.wait_for_log(after).split_off(before[1])];
-        compare(&logs, &tracer.stop(), &["fd", "nested"], &format!("open before, HTTP/{version}"));
-    }
+    let program = program("program", &[]);
+    let (server, url) = Program::serve(&program, "https");
+    let mut client = Program::client(&program, &url, 3, 5, "1");
+    client.begin();
+    client.finish();
+    let before = client.log().len();
+    server.wait_for_log(before);
+    let tracer = Tracer::attach(&[server.pid(), client.pid()], &[]);
+    client.begin();
+    client.finish();
+    let after = client.log().len();
+    tracer.wait_for(2 * (after - before));
+    let logs = [client.log().split_off(before), server.wait_for_log(after).split_off(before)];
+    compare(&logs, &tracer.stop(), &["fd", "nested"], "open before");
 }
 
 /// The tracer comes and goes while both ends are at work, which never notice.

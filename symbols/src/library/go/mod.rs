@@ -60,9 +60,9 @@ fn function(image: &Image<'_>, name: &str, role: Role, extent: std::ops::Range<u
         Role::Transport => (Arguments::Go, vec![], Exit::Unneeded),
         _ => {
             let sites = go_sites(image, extent.start, extent.end)?;
-            let moves_data = matches!(role, Role::Read | Role::Write);
+            let waits = matches!(role, Role::Read | Role::Write | Role::Handshake);
             let arguments = if sites.spills { Arguments::GoSpilled } else { Arguments::Go };
-            (arguments, vec![sites.enter], if moves_data { Exit::Result(sites.returns) } else { Exit::Unneeded })
+            (arguments, vec![sites.enter], if waits { Exit::Result(sites.returns) } else { Exit::Unneeded })
         }
     };
     let symbol_offset = image.file_offset(extent.start)?;

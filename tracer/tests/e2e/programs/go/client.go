@@ -29,6 +29,9 @@ func client(url string, goroutines, count int, http2 bool) {
 			request(transport, url, fmt.Sprintf("%d-first", round))
 		}
 		makeRequests(transport, url, goroutines, count, round, signals)
+		if atOnce() {
+			return
+		}
 		fmt.Println("done")
 		<-signals
 	}

@@ -5,7 +5,8 @@
 //	program stack   LOG CERT KEY PAIRS COUNT           both ends, on stacks that move all the time
 //
 // A client waits for SIGUSR1 before its first request, prints "done" after its last and does it all again, on the same
-// connections, at the next SIGUSR1. With a COUNT of 0 it goes on until the next SIGUSR1 and then is done.
+// connections, at the next SIGUSR1. With a COUNT of 0 it goes on until the next SIGUSR1 and then is done. With AT_ONCE in its
+// environment it does not wait, and ends after its last request.
 package main
 
 import (
@@ -64,12 +65,23 @@ func number(text string) int {
 func awaitStart() <-chan os.Signal {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGUSR1)
+	if atOnce() {
+		return signals
+	}
 	fmt.Println("waiting")
 	<-signals
 	return signals
 }
 
+// Whether not to wait, and to end when all is done.
+func atOnce() bool {
+	return os.Getenv("AT_ONCE") != ""
+}
+
 func done() {
+	if atOnce() {
+		os.Exit(0)
+	}
 	fmt.Println("done")
 	select {}
 }
