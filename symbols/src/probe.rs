@@ -73,10 +73,15 @@ pub enum Arguments {
     /// A result above zero is success; the count of bytes moved is then a `size_t` at the address that this register
     /// holds at the enter site. The size is a `size_t`.
     WithLength(Register),
-    /// Go's: rax, rbx and rcx hold the `*tls.Conn`, the buffer and its size, and r14 the goroutine, here and at the exit
-    /// sites. The result is the count of bytes moved when it is above zero, in all of rax, whatever the error is. A
-    /// goroutine may pass the enter site twice for one call, and may be on another thread at the exit.
+    /// Go's: rax, rbx and rcx hold the `*tls.Conn`, the buffer and its size, r14 the goroutine, and rsp points to the
+    /// return address, here and at the exit sites. The result is the count of bytes moved when it is above zero, in all
+    /// of rax, whatever the error is. The enter site is the conditional jump (`jbe`) that is taken when the stack must
+    /// grow: then the function starts again, so the call is entered when it is not taken. A goroutine may be on another
+    /// thread at the exit, and its stack at another address.
     Go,
+    /// The same; and where the call returns, the `*tls.Conn` and the address of the buffer also stand in memory, behind
+    /// the return address.
+    GoSpilled,
 }
 
 /// Where the result is seen.

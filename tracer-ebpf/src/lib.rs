@@ -33,6 +33,11 @@ pub mod kind {
     pub const EXEC: u8 = 6;
     /// [`crate::Process`]: a traced process ended.
     pub const EXIT: u8 = 7;
+    /// [`crate::Data`]: bytes that a call is about to write. `connection` is the call's number, `position` is counted
+    /// from the call's first byte.
+    pub const HELD: u8 = 8;
+    /// [`crate::Released`]: what became of them.
+    pub const RELEASED: u8 = 9;
 }
 
 /// Bits of [`Header::flags`].
@@ -53,6 +58,8 @@ pub mod flag {
     pub const NO_PEER: u16 = 64;
     /// Bytes of this connection, which is over, were left out ([`socket_flag::SHED`]).
     pub const SHED: u16 = 128;
+    /// The socket of this TLS session was found by its file descriptor; no socket call has confirmed it yet.
+    pub const BY_FD: u16 = 256;
 }
 
 /// How a socket came to be ([`Open::origin`]).
@@ -116,6 +123,16 @@ pub struct Data {
     pub length: u32,
     /// Nanoseconds that the transfer took; 0 where its beginning is not seen.
     pub elapsed: u32,
+}
+
+/// The end of a call whose bytes [`kind::HELD`] events carry: so many of them as `data.length` says have been written.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Released {
+    /// As of bytes that were written now.
+    pub data: Data,
+    /// The call's number.
+    pub call: u64,
 }
 
 /// Addresses and ports of a socket.
@@ -250,13 +267,26 @@ pub struct SessionKey {
 pub struct Session {
     /// Id of the connection, or a made-up one as long as no socket is known.
     pub id: u64,
-    /// Address of the `struct sock` that a call nested in this session's calls used last; 0: none yet.
-    pub socket: u64,
+    /// Whether its socket was found by file descriptor and not by a call nested in this session's calls.
+    pub by_fd: u64,
     /// Plaintext bytes read so far.
     pub read: u64,
     /// Plaintext bytes written so far.
     pub written: u64,
 }
+
+/// Key of the map of goroutines that are in a TLS call.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GoroutineKey {
+    /// The process.
+    pub tgid: u64,
+    /// Address of the runtime's `g` in it.
+    pub goroutine: u64,
+}
+
+/// Size of that map's value, which only the kernel side reads.
+pub const GOROUTINE_CALL: usize = 88;
 
 /// Counters of the kernel side, per CPU; user space adds them up. `T` is how one is added to.
 #[repr(C)]
@@ -290,12 +320,16 @@ pub struct Counters<T = u64> {
     pub bytes_lost_map_full: T,
     /// Bytes that could not be read from the process's memory.
     pub bytes_lost_fault: T,
+    /// Bytes of TLS calls whose beginning was not seen.
+    pub bytes_lost_not_entered: T,
     /// Reads of the process's memory that failed.
     pub faults: T,
     /// TLS calls whose end was not seen.
     pub abandoned_calls: T,
     /// TLS calls in which more than one socket was used.
     pub ambiguous_calls: T,
+    /// TLS sessions whose file descriptor is of another socket than the one that was used inside their calls.
+    pub tuple_disagreements: T,
 }
 
 /// Indices into [`Counters::hits`], which are also [`Header::program`].
@@ -326,6 +360,7 @@ pub mod program {
 const _: () = {
     assert!(size_of::<Header>() == 32);
     assert!(size_of::<Data>() == 48);
+    assert!(size_of::<Released>() == 56);
     assert!(size_of::<Tuple>() == 40);
     assert!(size_of::<Datagram>() == 80);
     assert!(size_of::<Open>() == 304);
@@ -333,6 +368,7 @@ const _: () = {
     assert!(size_of::<Process>() == 56);
     assert!(size_of::<Socket>() == 56);
     assert!(size_of::<Session>() == 32);
+    assert!(size_of::<GoroutineKey>() == 16);
     assert!(core::mem::offset_of!(Header, time) == 8);
     assert!(core::mem::offset_of!(Data, position) == 32);
     assert!(core::mem::offset_of!(Datagram, length) == 72);

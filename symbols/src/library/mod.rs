@@ -109,6 +109,10 @@ pub enum Role {
     Clear,
     /// Gives the session its file descriptor, the second argument.
     SetFd,
+    /// Makes the session, before it moves data; what its socket calls do, they do for it.
+    Handshake,
+    /// Reads from what carries the session. It gets no probe: where it starts tells of which type the carrier is.
+    Transport,
 }
 
 /// A function and where to probe it.

@@ -1,7 +1,7 @@
 //! The kernel programs.
 //!
 //! ```text
-//!  SSL_read, SSL_write --> tls.rs ------------------------.
+//!  SSL_read, SSL_write --> tls.rs, go.rs -----------------.
 //!                            | binds session to socket    v
 //!  sock tracepoints -------> source/*.rs -> transfer.rs -> ship.rs -> ring buffer
 //!  tcp state, fork, exec --> lifecycle.rs ----------------^
@@ -18,6 +18,8 @@ mod buffers;
 mod config;
 mod counters;
 mod datagram;
+mod descriptor;
+mod go;
 mod lifecycle;
 mod maps;
 mod memory;

@@ -9,7 +9,7 @@ use crate::maps::SOCKETS;
 use crate::memory::kernel;
 use crate::ship::{self, LookForTls, Shipped};
 use crate::socket::{self, Class};
-use crate::{config, datagram, memory, shed, tls};
+use crate::{config, datagram, go, memory, shed, tls};
 
 pub const MSG_PEEK: i32 = 2;
 pub const MSG_TRUNC: i32 = 0x20;
@@ -86,7 +86,7 @@ pub fn ended(transfer: &Transfer, source: impl crate::source::Source) {
 
 #[inline(always)]
 fn stream(transfer: &Transfer, socket: &mut Socket, pid_tgid: u64, source: impl crate::source::Source) {
-    let nested = tls::bind(pid_tgid, socket.id);
+    let nested = tls::bind(pid_tgid, socket.id) || go::bind(pid_tgid, socket.id);
     if nested {
         socket.flags |= socket_flag::TLS;
         if !shed::takes_socket(socket) {
@@ -162,7 +162,7 @@ fn end_of_stream(data: &mut Data, source: impl crate::source::Source) {
 
 /// Bytes whose content no hook shows.
 #[inline(always)]
-fn unseen(data: &mut Data) {
+pub fn unseen(data: &mut Data) {
     data.header.flags |= flag::UNSEEN;
     let length = u64::from(data.length);
     if ship::plain(data) == Shipped::Full {

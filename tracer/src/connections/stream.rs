@@ -124,6 +124,9 @@ impl Stream {
         if tls && self.info.tls.is_none() {
             self.begin_tls(data.header.program, libraries, Time(data.header.time));
         }
+        if tls && self.info.tuple_source != TupleSource::None {
+            self.info.tuple_source = if flags & flag::BY_FD != 0 { TupleSource::Fd } else { TupleSource::Nested };
+        }
         let end = Time(data.header.time);
         if flags & flag::END != 0 {
             tap.end(self.pid, &self.facts(), direction, end);

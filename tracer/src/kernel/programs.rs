@@ -6,7 +6,7 @@ use std::path::Path;
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, RawTracePoint};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
-use tracer_ebpf::{Counters, Socket, socket_flag};
+use tracer_ebpf::{Counters, GOROUTINE_CALL, GoroutineKey, Socket, socket_flag};
 
 use super::btf::{Btf, BtfError};
 use super::layout;
@@ -145,6 +145,8 @@ pub struct Kernel {
     hook: Hook,
     processes: HashMap<MapData, u32, u32>,
     sockets: HashMap<MapData, u64, [u8; size_of::<Socket>()]>,
+    go_processes: HashMap<MapData, u32, u64>,
+    goroutines: HashMap<MapData, [u8; size_of::<GoroutineKey>()], [u8; GOROUTINE_CALL]>,
     switches: Array<MapData, u32>,
     counters: PerCpuArray<MapData, [u64; COUNTER_WORDS]>,
     awaits_addresses: bool,
@@ -180,9 +182,12 @@ impl Kernel {
             .override_global("WAKE_AT", &wake_at, true)
             .override_global("PIECES", &pieces, true)
             .override_global("HAS_COOKIE", &cookies, false)
+            // Both came with Linux 5.15.
+            .override_global("HAS_TASK_REGISTERS", &cookies, false)
             .map_max_entries("EVENTS", options.ring_size)
             .map_max_entries("SOCKETS", options.max_connections)
-            .map_max_entries("SESSIONS", options.max_connections);
+            .map_max_entries("SESSIONS", options.max_connections)
+            .map_max_entries("GOROUTINES", options.max_connections);
         let mut ebpf = loader.load(OBJECT).map_err(|source| KernelError::Load { hint: hint(&source), source })?;
         drop(loader);
         sys::give_back_memory();
@@ -208,6 +213,8 @@ impl Kernel {
             processes: HashMap::try_from(take(&mut ebpf, "PROCESSES")?).map_err(map_error("PROCESSES"))?,
             sockets: HashMap::try_from(take(&mut ebpf, "SOCKETS")?).map_err(map_error("SOCKETS"))?,
             switches: Array::try_from(take(&mut ebpf, "SWITCHES")?).map_err(map_error("SWITCHES"))?,
+            go_processes: HashMap::try_from(take(&mut ebpf, "GO_PROCESSES")?).map_err(map_error("GO_PROCESSES"))?,
+            goroutines: HashMap::try_from(take(&mut ebpf, "GOROUTINES")?).map_err(map_error("GOROUTINES"))?,
             counters: PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?).map_err(map_error("COUNTERS"))?,
             ebpf,
             hook,
@@ -237,6 +244,26 @@ impl Kernel {
     pub fn remove_process(&mut self, pid: u32) {
         // It may be gone already: an exit is seen more than once.
         let _ = self.processes.remove(&pid);
+    }
+
+    /// Says that a process has probes in Go's crypto/tls, and where its code of `net.(*TCPConn).Read` is, if that is
+    /// known.
+    pub fn add_go_process(&mut self, pid: u32, tcp_read: Option<u64>) -> Result<(), KernelError> {
+        self.go_processes.insert(pid, tcp_read.unwrap_or(0), 0).map_err(map_error("GO_PROCESSES"))
+    }
+
+    /// Forgets what was known of a process's Go code.
+    pub fn remove_go_process(&mut self, pid: u32) {
+        if self.go_processes.remove(&pid).is_err() {
+            return;
+        }
+        // Goroutines that will not return.
+        let keys: Vec<_> = self.goroutines.keys().filter_map(Result::ok).collect();
+        for key in keys {
+            if sys::read::<GoroutineKey>(&key).is_some_and(|key| key.tgid == u64::from(pid)) {
+                let _ = self.goroutines.remove(&key);
+            }
+        }
     }
 
     /// Marks a socket whose bytes are of no interest, or whose protocol is known. Forgotten sockets are ignored.

@@ -68,7 +68,7 @@ async fn trace(target: &TargetArgs, job: Job) -> Result<ExitCode> {
         Some((program, rest)) => Some(Held::start(program, rest)?),
         None => None,
     };
-    let mut session = Session::start(target, job, held.as_ref().map(Held::pid))?;
+    let mut session = Session::start(target, job, held.as_ref().map(|held| (held.pid(), held.executable())))?;
     session.ready();
     if let Some(held) = &mut held {
         held.release()?;

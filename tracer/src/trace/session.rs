@@ -1,6 +1,7 @@
 //! The event loop: drains the ring, follows processes, feeds connections, reports records.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -115,7 +116,7 @@ impl Output {
 
 impl Session {
     /// Loads the programs and attaches to the processes and their descendants.
-    pub fn start(arguments: &TargetArgs, job: Job, command: Option<u32>) -> Result<Self> {
+    pub fn start(arguments: &TargetArgs, job: Job, command: Option<(u32, &Path)>) -> Result<Self> {
         let Job { candidates, stats_interval, reporter, tap } = job;
         let (kernel, ring) = Kernel::load(Options {
             hook: arguments.hook,
@@ -148,10 +149,10 @@ impl Session {
             behind: None,
         };
         session.kernel.shed(session.shedding.level())?;
-        session.attacher.prepare();
+        session.attacher.prepare(command.map(|(_, executable)| executable));
         session.add_roots(&arguments.pids)?;
         session.warn_if_blind(&arguments.pids);
-        if let Some(command) = command {
+        if let Some((command, _)) = command {
             // It still is a copy of this program. What it will map gets its probes now: a probe takes the kernel some
             // tens of milliseconds, more than a short command may live, and stays with the process when it executes.
             session.kernel.add_process(command)?;
@@ -303,6 +304,11 @@ impl Session {
             Event::Data(data, payload) => {
                 let libraries = |pid| attacher.libraries(pid);
                 table.data(&data, payload, &libraries, kernel, &mut report);
+            }
+            Event::Held(data, payload) => table.held(&data, payload),
+            Event::Released(released) => {
+                let libraries = |pid| attacher.libraries(pid);
+                table.released(&released, &libraries, kernel, &mut report);
             }
             Event::Datagram(datagram, payload) => {
                 table.datagram(&datagram, payload, &mut report);

@@ -33,7 +33,7 @@ pub fn ledger(kernel: &Counters, read: Read, table: &Tallies, records: Records) 
         resyncs: table.resyncs,
         violations: table.violations,
         connections: Connections { shed: kernel.sockets_shed, ..table.connections },
-        tuple_disagreements: kernel.ambiguous_calls,
+        tuple_disagreements: kernel.ambiguous_calls + kernel.tuple_disagreements,
     }
 }
 
@@ -48,12 +48,14 @@ fn bytes(kernel: &Counters, table: &Tallies) -> Bytes {
             ("map_full", kernel.bytes_lost_map_full),
             ("read_fault", kernel.bytes_lost_fault),
             ("shed", kernel.bytes_shed),
+            ("not_entered", kernel.bytes_lost_not_entered),
         ]),
         ignored: named([
             ("ciphertext", kernel.bytes_ciphertext),
             ("not_of_interest", kernel.bytes_skipped),
             ("not_recognised", table.unrecognised),
             ("no_content_visible", kernel.bytes_unseen),
+            ("not_written", table.not_written),
         ]),
     }
 }

@@ -1,7 +1,7 @@
 //! What the tests share: servers, clients, the tracer under test, and comparison.
 
 mod audit;
-mod certificate;
+pub mod certificate;
 mod client;
 mod differences;
 mod ledger;
