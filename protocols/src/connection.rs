@@ -19,6 +19,7 @@
 use std::sync::Arc;
 
 use crate::parser::Mark;
+use crate::proxy::{self, Look};
 use crate::reassembly::{Cause, Chunk, Reassembler, Tally};
 use crate::{
     Boundary, Context, Exchange, Handoff, Inference, Input, Limits, Output, Parser, Registration, Segment, Sender,
@@ -66,6 +67,8 @@ pub struct Counters {
     pub resyncs: u64,
     /// Times that the bytes broke a rule of the protocol.
     pub violations: u64,
+    /// Headers of the PROXY protocol in front of what the connection carries.
+    pub proxy_headers: u64,
     /// Captured bytes that no protocol recognised, or that came after the last of interest.
     pub unrecognised: u64,
     /// Both directions' reassembly, added up.
@@ -95,6 +98,8 @@ struct Half {
     marks: Vec<Mark>,
     /// Total bytes that the next step wants.
     need: usize,
+    /// The buffer begins where the stream begins.
+    at_start: bool,
     waits: bool,
     ended: bool,
     mode: Mode,
@@ -107,6 +112,7 @@ impl Half {
             buffer: Vec::new(),
             marks: Vec::new(),
             need: 0,
+            at_start: true,
             waits: false,
             ended: false,
             mode: Mode::Parse,
@@ -117,6 +123,7 @@ impl Half {
         self.buffer.clear();
         self.marks.clear();
         self.need = 0;
+        self.at_start = false;
         self.waits = false;
     }
 
@@ -433,10 +440,36 @@ impl Connection {
             return;
         }
         self.half_mut(direction).append(bytes, mark);
+        if self.proxied(direction) == Proxied::Undecided {
+            return;
+        }
         match self.recognise() {
             Verdict::Wait => {}
             Verdict::Is(registration, client) => self.start(registration, client, out),
             Verdict::Unknown => self.give_up_head(direction),
+        }
+    }
+
+    /// Takes a header of the PROXY protocol from the start of a stream. Only the client sends one.
+    fn proxied(&mut self, direction: Direction) -> Proxied {
+        let may_be = self.client.is_none_or(|client| client == direction) && !self.context.midstream;
+        let half = self.half_mut(direction);
+        if !half.at_start || !may_be {
+            return Proxied::No;
+        }
+        match proxy::look(&half.buffer) {
+            Look::No => {
+                half.at_start = false;
+                Proxied::No
+            }
+            Look::More => Proxied::Undecided,
+            Look::Header(length) => {
+                half.at_start = false;
+                half.drain(length);
+                self.client = Some(direction);
+                self.counters.proxy_headers += 1;
+                Proxied::Yes
+            }
         }
     }
 
@@ -674,6 +707,14 @@ impl Connection {
         self.counters.resyncs += 1;
         parser.gap(side, left, cause, &mut output);
     }
+}
+
+/// Whether a stream begins with a header of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proxied {
+    No,
+    Undecided,
+    Yes,
 }
 
 enum Verdict {

@@ -23,6 +23,7 @@ mod limits;
 mod mysql;
 mod parser;
 mod pgsql;
+mod proxy;
 pub mod reassembly;
 pub mod redis;
 pub mod registry;

@@ -1,7 +1,7 @@
 //! The contract between the driver ([`crate::Connection`]) and a protocol.
 
 use crate::reassembly::Cause;
-use crate::{Exchange, Limits, Span, Time};
+use crate::{Exchange, Limits, Reason, Span, Time};
 
 /// Who sent the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -163,8 +163,13 @@ impl Output<'_> {
         sequence
     }
 
-    /// Hands out a finished exchange.
-    pub fn emit(&mut self, exchange: Exchange) {
+    /// Hands out a finished exchange. A message that the connection ended inside of has no size, whatever length it
+    /// announced.
+    pub fn emit(&mut self, mut exchange: Exchange) {
+        if exchange.reasons.contains(Reason::Closed) {
+            let parts = [&mut exchange.request, &mut exchange.response].into_iter().flatten();
+            parts.filter(|part| part.end.is_none()).for_each(|part| part.bytes = None);
+        }
         self.exchanges.push(exchange);
     }
 }

@@ -166,7 +166,7 @@ pub fn candidates(protocols: &[&'static str]) -> Arc<[&'static Registration]> {
 }
 
 /// A number of bytes, with K, M or G for powers of 1024.
-fn size(text: &str) -> Result<u32, String> {
+pub(crate) fn size(text: &str) -> Result<u32, String> {
     let (digits, shift) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (text.get(..text.len() - 1), 10),
         Some(b'm' | b'M') => (text.get(..text.len() - 1), 20),

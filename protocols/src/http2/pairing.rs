@@ -353,6 +353,9 @@ fn opener(id: u32) -> Side {
 }
 
 fn end(message: &mut Message, head: &Head) {
+    if message.is_headless() {
+        (message.ended, message.end) = (false, None);
+    }
     message.wire += head.wire;
     if head.end_stream {
         message.ended = true;

@@ -59,6 +59,11 @@ impl Message {
         self.head = Some(head);
     }
 
+    /// Content was seen, and certainly no head before it, which every message begins with (RFC 9113, section 8.1).
+    pub(super) fn is_headless(&self) -> bool {
+        self.head.is_none() && self.wire > 0 && self.torn.is_empty()
+    }
+
     /// Frames of it may have passed unseen.
     pub(super) fn tear(&mut self, reason: Reason) {
         self.torn.add(reason);
@@ -177,6 +182,9 @@ impl Stream {
         for message in [&self.request, &self.response] {
             self.reasons.merge(message.torn);
             self.reasons.merge(message.head.as_ref().map_or(Reasons::NONE, |head| head.reasons));
+            if message.is_headless() {
+                self.reasons.add(Reason::ParseError);
+            }
         }
         let origin = self.upgraded.as_ref().map_or(self.request.start, |part| part.start);
         let response = self.response_part(grpc, origin);

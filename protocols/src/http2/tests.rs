@@ -309,6 +309,32 @@ fn goaway_gives_up_what_was_not_processed() {
 }
 
 #[test]
+fn content_before_a_head_is_no_part_of_the_message() {
+    let (mut client, mut server) = (Peer::new(), Peer::new());
+    let owned = begin(vec![
+        (Side::Client, client.get(1, "/")),
+        (Side::Client, client.get(3, "/3")),
+        (Side::Server, frame(DATA, 0, 1, b"early")),
+        (Side::Server, server.headers(0, 1, &[(":status", "200")])),
+        (Side::Server, frame(DATA, END_STREAM, 1, b"ok")),
+        (Side::Server, frame(DATA, END_STREAM, 3, b"never a head")),
+    ]);
+    let records = run(&REGISTRATION, &script(&owned));
+    assert_has(&records[0], &json!({"sequence": 0, "response": {"status": 200, "body_bytes": 2}, "reasons": []}));
+    assert_has(&records[1], &json!({"sequence": 1, "response": {"status": null}, "reasons": ["parse_error"]}));
+
+    // Ended before it began, while the request goes on.
+    let call = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "h")];
+    let owned = begin(vec![
+        (Side::Client, client.headers(0, 5, &call)),
+        (Side::Server, frame(DATA, END_STREAM, 5, b"early")),
+        (Side::Server, server.headers(0, 5, &[(":status", "200")])),
+    ]);
+    let records = run(&REGISTRATION, &script(&owned));
+    assert_has(&records[0], &json!({"response": {"status": 200, "bytes": null, "end": null}}));
+}
+
+#[test]
 fn a_pushed_stream_is_an_exchange_of_its_own() {
     let (mut client, mut server) = (Peer::new(), Peer::new());
     let mut promise = vec![0, 0, 0, 2];

@@ -1,13 +1,13 @@
 //! Commands of the client: what they ask for.
 
 use super::login;
-use super::packet::{Hole, Packet};
+use super::packet::Packet;
 use super::parameters::Parameters;
 use super::session::Session;
 use super::statements::{self, LAST};
 use super::types;
 use super::wire::{self, Command, Kind, capability};
-use crate::sql::{Dialect, Statement};
+use crate::sql::{Dialect, Hole, Statement};
 use crate::{Cursor, Reasons, Text, Time};
 
 /// What a command changes if it succeeds.

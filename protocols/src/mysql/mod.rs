@@ -36,11 +36,12 @@ mod tests;
 mod types;
 mod wire;
 
-use packet::{Framer, Hole, Packet, Taken};
+use packet::{Framer, Packet, Taken};
 use session::{Control, Phase, Session};
 
 use crate::parser::Mark;
 use crate::reassembly::Cause;
+use crate::sql::Hole;
 use crate::{
     Boundary, Context, Input, Output, Parser, Reason, Registration, Side, Skipped, Span, Step, Time, Transport,
 };

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::wire::{self, CONTINUES, HEADER};
-use crate::reassembly::Cause;
-use crate::{Cursor, Input, Reason, Reasons, Span};
+use crate::sql::Hole;
+use crate::{Cursor, Input, Span};
 
 /// One packet; of a payload that was sent in several, all of them.
 #[derive(Clone, Debug)]
@@ -44,26 +44,6 @@ impl Packet<'_> {
 
     pub(super) fn is_error(&self) -> bool {
         self.code() == Some(0xff)
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Hole {
-    pub(super) reason: Reason,
-    /// Bytes that were lost, as opposed to cut off by the capture limit.
-    pub(super) lost: u64,
-}
-
-impl Hole {
-    pub(super) fn new(length: u64, cause: Cause) -> Self {
-        match cause {
-            Cause::Lost => Self { reason: Reason::Gap, lost: length },
-            Cause::Truncated => Self { reason: Reason::Truncated, lost: 0 },
-        }
-    }
-
-    pub(super) fn reasons(hole: Option<Self>) -> Reasons {
-        hole.map_or(Reasons::NONE, |hole| hole.reason.into())
     }
 }
 
@@ -236,7 +216,7 @@ impl Framer {
 
     /// What was seen of a packet of which no more comes.
     pub(super) fn cut(&mut self) -> Option<Packet<'static>> {
-        let hole = Some(Hole { reason: Reason::Closed, lost: 0 });
+        let hole = Some(Hole::CLOSED);
         self.partial.take().map(|partial| Packet { last: None, hole, ..partial.packet })
     }
 }

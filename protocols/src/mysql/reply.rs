@@ -14,9 +14,10 @@
 //! is seen tells: an EOF packet has 5 bytes, the OK packet that may stand in its place at least 7, and no row of less
 //! than 16 MB begins like either. Only the end of what answers COM_STMT_PREPARE is in doubt then ([`State::Ended`]).
 
-use super::packet::{Hole, Packet};
+use super::packet::Packet;
 use super::types::{Response, StatementResult};
 use super::wire::{self, Kind, capability, status};
+use crate::sql::Hole;
 use crate::{Cursor, Part, Reasons, Text, Time};
 
 /// More columns than any server allows.

@@ -347,7 +347,7 @@ impl Session {
     fn refuse(&mut self, packet: &Packet<'_>, out: &mut Output<'_>) -> Control {
         let mut reply = Reply::default();
         match reply.take(packet, Kind::Simple, &mut self.terms) {
-            Progress::Done => self.emit_unsolicited(reply, true, Reasons::NONE, out),
+            Progress::Done => self.emit_unsolicited(reply, packet.last.is_some(), Reasons::NONE, out),
             Progress::More | Progress::Foreign => return self.broken(Side::Server, Violation("greeting"), out),
         }
         Control::Go
@@ -367,6 +367,8 @@ impl Session {
                 let Some(mut draft) = self.login.take() else { return Control::Go };
                 let mut reply = Reply::default();
                 reply.take(packet, Kind::Simple, &mut self.terms);
+                draft.reasons.merge(reply.reasons);
+                draft.missing += reply.missing;
                 draft.sequence = Some(out.next_sequence());
                 self.emit(draft, Some(reply.into_part(packet.last.is_some())), out);
                 self.begin_commands();

@@ -523,6 +523,15 @@ fn logins() {
 }
 
 #[test]
+fn a_refusal_that_breaks_off_is_not_complete() {
+    let refusal = error(2, 1045, "28000", "Access denied");
+    let talk = [(S, greeting()), (C, login_as(1, USUAL)), (S, refusal[..refusal.len() - 3].to_vec())];
+    let records = run(&REGISTRATION, &script(&talk));
+    assert_eq!(records.len(), 1);
+    assert_eq!((&records[0]["response"]["bytes"], &records[0]["reasons"]), (&json!(null), &json!(["closed"])));
+}
+
+#[test]
 fn user_and_database_are_remembered() {
     let schema_changed = ok_body(0, 0, 0, 0x4002, b"\x00\x08\x01\x06\x05news2");
     let cases = [

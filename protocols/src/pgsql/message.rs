@@ -1,7 +1,7 @@
 //! One message as the driver's input showed it.
 
-use crate::reassembly::Cause;
-use crate::{Reason, Reasons, Span};
+use crate::sql::Hole;
+use crate::{Reasons, Span};
 
 /// One message, of which the start of the body may be all that was kept.
 #[derive(Clone, Copy, Debug)]
@@ -22,22 +22,6 @@ pub(super) struct Message<'a> {
 impl Message<'_> {
     /// Why it is not known in full.
     pub(super) fn reasons(&self) -> Reasons {
-        self.hole.map_or(Reasons::NONE, |hole| hole.reason.into())
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Hole {
-    pub(super) reason: Reason,
-    /// Bytes that were lost, as opposed to cut off by the capture limit.
-    pub(super) lost: u64,
-}
-
-impl Hole {
-    pub(super) fn new(length: u64, cause: Cause) -> Self {
-        match cause {
-            Cause::Lost => Self { reason: Reason::Gap, lost: length },
-            Cause::Truncated => Self { reason: Reason::Truncated, lost: 0 },
-        }
+        Hole::reasons(self.hole)
     }
 }

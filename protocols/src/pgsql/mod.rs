@@ -40,12 +40,13 @@ mod tests;
 mod types;
 mod wire;
 
-use message::{Hole, Message};
+use message::Message;
 use queue::Kind;
 use session::Session;
 use wire::{HEADER, Header};
 
 use crate::reassembly::Cause;
+use crate::sql::Hole;
 use crate::{
     Boundary, Context, Handoff, Inference, Input, Output, Parser, Reason, Registration, Sender, Side, Skipped, Span,
     Step, Time, Transport, Violation,
@@ -334,7 +335,7 @@ impl Parser for Pgsql {
     fn end(&mut self, side: Side, _rest: &[u8], _at: Time, out: &mut Output<'_>) {
         if let Some(mut partial) = self.half(side).partial.take() {
             partial.last = None;
-            self.finish(side, partial, None, out);
+            self.finish(side, partial, Some(Hole::CLOSED), out);
         }
         if side == Side::Server {
             self.session.close(out);

@@ -743,6 +743,17 @@ fn logins() {
 }
 
 #[test]
+fn a_connection_that_ends_inside_a_message_leaves_its_size_unknown() {
+    let whole = [columns(1), row("a"), complete("SELECT 1")].concat();
+    let cut = whole[..whole.len() - 2].to_vec();
+    let talk = logged_in(vec![(C, vec![query("select a from t")]), (S, vec![cut])]);
+    let records = run(&REGISTRATION, &script(&talk));
+    let last = records.last().expect("a record");
+    assert_eq!((&last["response"]["bytes"], &last["response"]["end"]), (&json!(null), &json!(null)), "{last:#}");
+    assert!(last["reasons"].as_array().is_some_and(|reasons| reasons.contains(&json!("closed"))), "{last:#}");
+}
+
+#[test]
 fn the_server_may_end_a_connection() {
     let killed = || error("FATAL", "57P01", "terminating connection");
     let fields = json!({

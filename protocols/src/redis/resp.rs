@@ -178,7 +178,7 @@ impl Reader {
         let value = match first {
             b'+' => Value::Simple(self.keep(text)),
             b'-' => Value::Error(self.keep(text)),
-            b'(' => Value::BigNumber(self.keep(text)),
+            b'(' if is_integer(text) => Value::BigNumber(self.keep(text)),
             b':' => Value::Integer(number(text).ok_or(Outcome::Broken("integer"))?),
             b',' => Value::Double(double(text).ok_or(Outcome::Broken("double"))?),
             b'_' if text.is_empty() => Value::Null,
@@ -370,6 +370,12 @@ fn without_format(kept: Kept) -> Kept {
 /// A decimal number with an optional sign and nothing else.
 fn number(text: &[u8]) -> Option<i64> {
     std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// Whether it is a decimal number of any size.
+fn is_integer(text: &[u8]) -> bool {
+    let digits = text.strip_prefix(b"-").or(text.strip_prefix(b"+")).unwrap_or(text);
+    !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
 }
 
 fn double(text: &[u8]) -> Option<f64> {

@@ -770,6 +770,8 @@ fn recognition() {
         (b"$x\r\n", No),
         (b"%1\r\n+a\r\n:1\r\n", Maybe(Server)),
         (b"_\r\n", Maybe(Server)),
+        (b"(-12\r\n", Maybe(Server)),
+        (b"(OK\r\n", No),
         (b"PING\r\n", Maybe(Client)),
         (b"get k\r\n", Maybe(Client)),
         (b"GET / HTTP/1.1\r\n", No),

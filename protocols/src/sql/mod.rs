@@ -17,6 +17,7 @@
 //!
 //! Not known here: a server that runs with `NO_BACKSLASH_ESCAPES` (MySQL), where `'\'` is a whole literal.
 
+mod hole;
 mod lex;
 mod normalise;
 #[cfg(test)]
@@ -25,6 +26,7 @@ mod tests;
 use serde::Serialize;
 
 use crate::Text;
+pub(crate) use hole::Hole;
 use lex::{End, Kind, Lexed, Lexeme};
 
 /// Whose lexical rules a text follows.

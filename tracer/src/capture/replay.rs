@@ -43,12 +43,12 @@ pub struct ReplayArgs {
     /// Capture files (pcap or pcapng, also compressed with gzip), read in this order; `-` is standard input
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
-    /// Connections to follow at a time; the one that has been quiet longest is given up beyond it
-    #[arg(long, value_name = "COUNT", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Connections followed at once; the one that has been quiet longest is given up beyond it
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
     pub max_connections: u32,
-    /// Bytes that all connections together may hold, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
-    pub max_memory: u32,
+    /// Bytes held for half-seen messages, all connections together
+    #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = crate::cli::size)]
+    pub max_buffered: u32,
 }
 
 impl ReplayArgs {
@@ -63,7 +63,7 @@ impl ReplayArgs {
             candidates,
             limits,
             max_connections: self.max_connections as usize,
-            max_held: (self.max_memory as usize) << 20,
+            max_held: self.max_buffered as usize,
         }
     }
 }

@@ -1,0 +1,3 @@
+#![no_main]
+//! Conversations of one protocol.
+libfuzzer_sys::fuzz_target!(init: tracer_fuzz::seeds::write("mysql"), |input: &[u8]| tracer_fuzz::conversation::check(Some("mysql"), input));
