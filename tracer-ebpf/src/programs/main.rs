@@ -17,6 +17,7 @@ mod buffers;
 mod config;
 mod counters;
 mod datagram;
+mod gather;
 mod lifecycle;
 mod maps;
 mod memory;
