@@ -19,6 +19,7 @@ mod config;
 mod counters;
 mod datagram;
 mod descriptor;
+mod gather;
 mod go;
 mod lifecycle;
 mod maps;

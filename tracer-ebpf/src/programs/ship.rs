@@ -57,9 +57,9 @@ impl Fixed for Datagram {
 }
 
 #[repr(C)]
-struct Record<F, const N: usize> {
-    fixed: F,
-    payload: [u8; N],
+pub struct Record<F, const N: usize> {
+    pub fixed: F,
+    pub payload: [u8; N],
 }
 
 #[inline(always)]
@@ -71,7 +71,7 @@ pub fn now() -> u64 {
 /// Wakes the reader when this event makes the ring pass the mark; otherwise it comes by itself soon enough. A wake-up
 /// costs the traced process about 2 µs, so it must not happen for each event.
 #[inline(always)]
-fn wake(size: u64) -> u64 {
+pub fn wake(size: u64) -> u64 {
     // SAFETY: a query of our own ring.
     let filled = unsafe { bpf_ringbuf_query((&raw const EVENTS).cast_mut().cast(), AVAILABLE_DATA) };
     let mark = u64::from(config::WAKE_AT.load());
@@ -156,7 +156,7 @@ fn class<F: Fixed, const N: usize>(fixed: &F, address: u64, captured: u64, look:
 }
 
 #[inline(always)]
-fn is_tls(payload: &[u8], captured: u64, look: LookForTls) -> bool {
+pub fn is_tls(payload: &[u8], captured: u64, look: LookForTls) -> bool {
     let head = [payload[0], payload[1], payload[2], payload[3], payload[4], payload[5]];
     match look {
         LookForTls::Record if captured + 1 >= tls::HEAD as u64 => tls::is_record(&head),

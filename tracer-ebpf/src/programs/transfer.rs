@@ -5,6 +5,7 @@ use tracer_ebpf::{Data, Header, MAX_PAYLOAD, Socket, flag, kind, origin, program
 
 use crate::buffers::Buffers;
 use crate::counters::count;
+use crate::gather;
 use crate::maps::SOCKETS;
 use crate::memory::kernel;
 use crate::ship::{self, LookForTls, Shipped};
@@ -215,21 +216,27 @@ fn look_for_tls(transfer: &Transfer, socket: &mut Socket) -> LookForTls {
     }
 }
 
+/// Pieces that any kernel is given.
+const FEW: u32 = 4;
+
+/// A vector of more pieces than these is gathered.
+const MANY: u64 = 3;
+
 /// How far a transfer has been shipped.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Walk {
-    buffers: Buffers,
+pub struct Walk {
+    pub buffers: Buffers,
     /// Bytes of the transfer that no event covers yet.
-    left: u64,
+    pub left: u64,
     /// Bytes that the capture limit still allows.
-    allowed: u64,
-    position: u64,
+    pub allowed: u64,
+    pub position: u64,
 }
 
 /// What became of one piece of a transfer.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Piece {
+pub enum Piece {
     /// There are more.
     More,
     /// It was the last.
@@ -253,6 +260,18 @@ pub fn parts(event: &mut Data, buffers: &Buffers, look: LookForTls) -> Shipped {
         position: event.position,
     };
     let most = config::PIECES.load();
+    let mut look = look;
+    // Older kernels, which are given few pieces, would take too long to verify this, too.
+    if most > FEW && walk.buffers.left > MANY {
+        match gather::gather(event, &mut walk, look) {
+            Piece::More => {}
+            Piece::Last => return Shipped::Yes,
+            Piece::Ciphertext => return Shipped::Ciphertext,
+        }
+        if walk.position != event.position {
+            look = LookForTls::No;
+        }
+    }
     macro_rules! pieces {
         ($($number:literal)*) => {
             $({
