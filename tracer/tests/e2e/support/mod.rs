@@ -7,6 +7,7 @@ mod differences;
 mod ledger;
 mod nginx;
 mod process;
+mod rows;
 mod tracer;
 
 pub use audit::{Audit, Role};
@@ -14,6 +15,7 @@ pub use client::{Call, Client, Request};
 pub use differences::Differences;
 pub use nginx::{Nginx, NginxConfig, Scheme};
 pub use process::{Server, run, signal, unused_port, unused_ports, virtual_machine, wait_until};
+pub use rows::Row;
 pub use tracer::{Outcome, Tracer, binary, command};
 
 /// Nanoseconds since 1970-01-01 UTC.
