@@ -70,6 +70,11 @@ pub enum Arguments {
     /// The result is the count of bytes moved when it is above zero. The size is an `int`: only the low 32 bits of rdx
     /// count.
     Plain,
+    /// The same, and rcx holds flags, of which 2 is to peek: what is read is read again later.
+    WithFlags,
+    /// The result is the count of bytes moved when it is above zero. rsi points to pieces, whose number the low 32 bits
+    /// of rdx hold: each is the address of a buffer and, in 4 of another 8 bytes, its size.
+    WithVector,
     /// A result above zero is success; the count of bytes moved is then a `size_t` at the address that this register
     /// holds at the enter site. The size is a `size_t`.
     WithLength(Register),

@@ -15,7 +15,7 @@ use crate::ship::{self, Fixed, LookForTls, Record};
 use crate::transfer::{Piece, Walk};
 
 /// Room of one event.
-const ROOM: usize = PAYLOAD_CLASSES[2];
+const ROOM: usize = PAYLOAD_CLASSES[4];
 
 /// A slice begins in the first half of the room and is as long as half of it at most, which the verifier understands.
 const HALF: u64 = ROOM as u64 / 2;

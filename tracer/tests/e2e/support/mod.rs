@@ -11,6 +11,7 @@ pub mod postgres;
 mod process;
 mod python;
 pub mod redis;
+mod rows;
 mod tracer;
 mod wire;
 
@@ -22,6 +23,7 @@ pub use nginx::{Nginx, NginxConfig, Scheme};
 pub use peer::Peer;
 pub use process::{Server, run, signal, unused_port, unused_ports, virtual_machine, wait_until};
 pub use python::interpreter as python;
+pub use rows::Row;
 pub use tracer::{Outcome, Tracer, binary, command};
 pub use wire::{Place, Wire};
 
