@@ -61,7 +61,7 @@ class Case:
                 for name in wanted if number % 2 == 0 else reversed(wanted):
                     rounds[name].append(self._series(name))
         series = {name: summary(runs) for name, runs in rounds.items()}
-        compare(series)
+        compare(series, rounds)
         return {"rounds": rounds, "series": series}
 
     def _nginx(self):
@@ -129,15 +129,16 @@ def summary(runs):
     return result
 
 
-def compare(series):
-    """Adds what only shows beside another series."""
+def compare(series, rounds):
+    """Adds what only shows beside another series: of the same round, as the machine's speed drifts over the rounds."""
     for name, figures in series.items():
-        base = series.get("bystander untraced" if name.startswith("bystander") else "untraced")
+        base = rounds.get("bystander untraced" if name.startswith("bystander") else "untraced")
         if base:
-            figures["keeps"] = figures["rate"]["median"] / base["rate"]["median"]
-            figures["added_us"] = figures["nginx_us"]["median"] - base["nginx_us"]["median"]
-    if "sites" in series and "tracer" in series and series["sites"].get("added_us", 0) > 0:
-        series["tracer"]["over_floor"] = series["tracer"]["added_us"] / series["sites"]["added_us"]
+            pairs = list(zip(rounds[name], base))
+            figures["keeps"] = spread([run["rate"] / other["rate"] for run, other in pairs])
+            figures["added_us"] = spread([run["nginx_us"] - other["nginx_us"] for run, other in pairs])
+    if "sites" in series and "tracer" in series and (floor := series["sites"].get("added_us")) and floor["median"] > 0:
+        series["tracer"]["over_floor"] = series["tracer"]["added_us"]["median"] / floor["median"]
 
 
 def show(title, case):

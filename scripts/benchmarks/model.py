@@ -177,7 +177,7 @@ def predict(name, series, model):
     else:
         ships = min(figures["events"], sockets)
         predicted = ships * model["socket_ship_ns"] + (sockets - ships) * model["socket_nothing_ns"] + copied
-    return {"predicted_us": predicted / 1000, "measured_us": series["tracer"]["added_us"]}
+    return {"predicted_us": predicted / 1000, "measured_us": figures["added_us"]}
 
 
 def show(figures, model):
