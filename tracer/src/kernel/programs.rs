@@ -376,6 +376,9 @@ fn attach_hook(ebpf: &mut Ebpf, hook: Hook, types: &Btf, btf: &aya::Btf) -> Resu
     Err(KernelError::NoHook(failures.join("; ")))
 }
 
+/// Where kernels with kprobes tell the type of their events.
+const KPROBE_EVENTS: &str = "/sys/bus/event_source/devices/kprobe";
+
 /// A function under the system calls, and the programs that are attached to it.
 struct Function {
     name: &'static str,
@@ -471,6 +474,10 @@ fn attach_source(ebpf: &mut Ebpf, hook: Hook, types: &Btf, btf: &aya::Btf) -> Re
             trampoline::<FEntry>(ebpf, function, btf)?;
             trampoline::<FExit>(ebpf, function, btf)
         }),
+        // Asked before a program is verified for nothing, which takes as long as all else.
+        Hook::Kprobe if !Path::new(KPROBE_EVENTS).exists() => {
+            Err(KernelError::NoHook(format!("no kprobes: {KPROBE_EVENTS} is missing (CONFIG_KPROBE_EVENTS)")))
+        }
         Hook::Kprobe => functions(types).try_for_each(|function| {
             // The entry last: an entry whose end is not seen would stay behind.
             kernel_probe(ebpf, function.kretprobe, function.name)?;
