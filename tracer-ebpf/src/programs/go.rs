@@ -80,12 +80,14 @@ fn key(pid_tgid: u64, goroutine: u64) -> GoroutineKey {
 /// Binds the TLS call that this goroutine is in, if any, to the connection. Whether there is one.
 #[inline(always)]
 pub fn bind(pid_tgid: u64, connection: u64) -> bool {
-    let tgid = (pid_tgid >> 32) as u32;
+    is_ready(pid_tgid) && bind_goroutine(pid_tgid, connection)
+}
+
+/// Whether a process has probes in Go's crypto/tls, and all of them are in place.
+#[inline(always)]
+fn is_ready(pid_tgid: u64) -> bool {
     // SAFETY: presence only, the value is not read.
-    if unsafe { GO_PROCESSES.get(&tgid) }.is_none() {
-        return false;
-    }
-    bind_goroutine(pid_tgid, connection)
+    unsafe { GO_PROCESSES.get(&((pid_tgid >> 32) as u32)) }.is_some()
 }
 
 /// Not inlined: its stack would add to the sources' own.
@@ -126,8 +128,11 @@ fn enter(ctx: &ProbeContext, operation: Operation) {
         // The function starts again.
         return;
     }
-    hit(program::TLS_ENTER);
     let pid_tgid = bpf_get_current_pid_tgid();
+    if !is_ready(pid_tgid) {
+        return;
+    }
+    hit(program::TLS_ENTER);
     let key = key(pid_tgid, registers.goroutine);
     let [session, buffer, length] = registers.arguments;
     let Some([low, high]) = user::<[u64; 2]>(registers.goroutine) else { return };
@@ -202,7 +207,7 @@ fn exit(ctx: &ProbeContext, spilled: bool) {
     let cookie = tls::cookie(ctx.as_ptr());
     let Some(call) = GOROUTINES.get_ptr_mut(&key) else {
         // It waited in the call before it was traced, mostly.
-        if length > 0 && (!spilled || !not_entered(&registers, pid_tgid, length, cookie)) {
+        if length > 0 && is_ready(pid_tgid) && (!spilled || !not_entered(&registers, pid_tgid, length, cookie)) {
             count(|counters| {
                 counters.bytes_seen += length;
                 counters.bytes_lost_not_entered += length;

@@ -25,7 +25,7 @@ pub static SESSIONS: HashMap<SessionKey, Session, 65536> = HashMap::new();
 /// Threads that have made a TLS call.
 #[btf_map]
 pub static THREADS: HashMap<u64, Thread, 16384> = HashMap::new();
-/// Processes with probes in Go's crypto/tls: where the code of `net.(*TCPConn).Read` is; 0: not known.
+/// Processes that have all their probes in Go's crypto/tls: where the code of `net.(*TCPConn).Read` is; 0: not known.
 #[btf_map]
 pub static GO_PROCESSES: HashMap<u32, u64, 16384> = HashMap::new();
 /// Goroutines that are in a TLS call.

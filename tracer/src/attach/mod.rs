@@ -53,13 +53,13 @@ impl Attacher {
         for file in likeliest_first(files) {
             if self.processes.get(&pid).is_some_and(|process| process.probes.contains_key(&file.id)) {
                 // They were put there before it was mapped, perhaps.
-                self.locate_go(kernel, pid, &file, &mut scan);
+                self.begin_go(kernel, pid, file.id, Some(&file), &mut scan);
                 continue;
             }
             match self.look_into(pid, &file) {
                 Ok(Some(library)) => {
                     self.attach(kernel, pid, library, &mut scan);
-                    self.locate_go(kernel, pid, &file, &mut scan);
+                    self.begin_go(kernel, pid, file.id, Some(&file), &mut scan);
                 }
                 Ok(None) => {}
                 Err(error) => scan.failures.push(format!("{}: {error}", file.path.display())),
@@ -89,17 +89,21 @@ impl Attacher {
         let mut scan = Scan::default();
         for library in known {
             if !self.processes.get(&pid).is_some_and(|process| process.probes.contains_key(&library.id)) {
+                let id = library.id;
                 self.attach(kernel, pid, library, &mut scan);
+                self.begin_go(kernel, pid, id, None, &mut scan);
             }
         }
     }
 
-    /// Tells the kernel side where in a process the code is that tells a Go connection's type.
-    fn locate_go(&self, kernel: &mut Kernel, pid: u32, mapped: &MappedFile, scan: &mut Scan) {
-        let Some(Some(file)) = self.files.get(&mapped.id) else { return };
+    /// Lets the calls of a Go program count, now that all its probes are in place: were reads seen and writes not, for as
+    /// long as it takes to place them, a request would get the response of another. Where the program is mapped, the
+    /// kernel side is told where the code is that tells a connection's type.
+    fn begin_go(&self, kernel: &mut Kernel, pid: u32, id: FileId, mapped: Option<&MappedFile>, scan: &mut Scan) {
+        let Some(Some(file)) = self.files.get(&id) else { return };
         for library in file.libraries.iter().filter(|library| library.kind == LibraryKind::Go) {
             let transport = library.functions.iter().find(|function| function.role == Role::Transport);
-            let address = transport.and_then(|function| mapped.address_of(function.symbol_offset.0));
+            let address = transport.and_then(|function| mapped?.address_of(function.symbol_offset.0));
             if let Err(error) = kernel.add_go_process(pid, address) {
                 scan.failures.push(format!("{}: {error}", file.path.display()));
             }
@@ -136,11 +140,6 @@ impl Attacher {
         let Some(nonzero) = NonZeroU32::new(pid) else { return };
         let probes = self.processes.entry(pid).or_default().probes.entry(file.id).or_default();
         for library in file.libraries.iter().filter(|library| is_supported(library)) {
-            if library.kind == LibraryKind::Go {
-                // Known to be one before its calls are seen; the rest follows when it has mapped the file.
-                let added = kernel.add_go_process(pid, None);
-                scan.failures.extend(added.err().map(|error| format!("{}: {error}", file.path.display())));
-            }
             match kernel.probe(&file.probe_path(), &points(library), nonzero) {
                 Ok(placed) => probes.extend(placed),
                 Err(error) => scan.failures.push(format!("{}: {error}", file.path.display())),

