@@ -209,6 +209,12 @@ impl Connection {
         }
     }
 
+    /// The connection had begun before it is seen, which was not known when it was made. To be said before the first
+    /// byte of the layer that is parsed.
+    pub fn join_midstream(&mut self) {
+        self.context.midstream = true;
+    }
+
     /// The direction that carries the client's bytes, once known.
     pub fn client(&self) -> Option<Direction> {
         self.client

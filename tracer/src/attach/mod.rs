@@ -9,15 +9,19 @@ mod maps;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use protocols::Time;
 use symbols::{Arguments, Exit, Function, LibraryKind, Register, Role, Session, Site};
 
 pub use library::{Library, LibraryFile};
 pub use maps::{FileId, MappedFile, mapped_files};
 
+use crate::connections::Libraries;
 use crate::kernel::{Kernel, Point, Probe};
+use crate::record::now;
 
 /// The probes of the traced processes.
 #[derive(Debug, Default)]
@@ -25,6 +29,10 @@ pub struct Attacher {
     /// Every file that was looked into; `None`: no TLS library in it.
     files: HashMap<FileId, Option<Arc<LibraryFile>>>,
     processes: HashMap<u32, Process>,
+    /// Since when the probes of a library, by its number, are all in place.
+    since: HashMap<u32, HashMap<u8, Time>>,
+    /// When they began to be taken away.
+    until: Option<Time>,
 }
 
 #[derive(Debug, Default)]
@@ -99,13 +107,15 @@ impl Attacher {
     /// Lets the calls of a Go program count, now that all its probes are in place: were reads seen and writes not, for as
     /// long as it takes to place them, a request would get the response of another. Where the program is mapped, the
     /// kernel side is told where the code is that tells a connection's type.
-    fn begin_go(&self, kernel: &mut Kernel, pid: u32, id: FileId, mapped: Option<&MappedFile>, scan: &mut Scan) {
-        let Some(Some(file)) = self.files.get(&id) else { return };
+    fn begin_go(&mut self, kernel: &mut Kernel, pid: u32, id: FileId, mapped: Option<&MappedFile>, scan: &mut Scan) {
+        let Some(Some(file)) = self.files.get(&id).cloned() else { return };
         for library in file.libraries.iter().filter(|library| library.kind == LibraryKind::Go) {
             let transport = library.functions.iter().find(|function| function.role == Role::Transport);
             let address = transport.and_then(|function| mapped?.address_of(function.symbol_offset.0));
-            if let Err(error) = kernel.add_go_process(pid, address) {
-                scan.failures.push(format!("{}: {error}", file.path.display()));
+            match kernel.add_go_process(pid, address) {
+                Ok(false) => {}
+                Ok(true) => self.complete(pid, library.kind),
+                Err(error) => scan.failures.push(format!("{}: {error}", file.path.display())),
             }
         }
     }
@@ -113,18 +123,23 @@ impl Attacher {
     /// Takes a process's probes away.
     pub fn forget(&mut self, kernel: &mut Kernel, pid: u32) {
         kernel.remove_go_process(pid);
+        if self.until.is_none() {
+            self.since.remove(&pid);
+        }
         let probes = self.processes.remove(&pid).into_iter().flat_map(|process| process.probes.into_values());
         for probe in probes.flatten() {
             kernel.remove_probe(probe);
         }
     }
 
-    /// Names of the libraries that a process has probes in.
-    pub fn libraries(&self, pid: u32) -> Vec<&'static str> {
-        let files = self.processes.get(&pid).into_iter().flat_map(|process| process.probes.keys());
-        let libraries = files.filter_map(|id| self.files.get(id)?.as_deref());
-        let supported = libraries.flat_map(|file| file.libraries.iter().filter(|library| is_supported(library)));
-        supported.map(|library| library.kind.name()).collect()
+    /// Nothing that is seen from now on counts: the probes are about to be taken away.
+    pub fn end(&mut self, now: Time) {
+        self.until = Some(now);
+    }
+
+    /// All probes of a library are in place; if a process has two of a kind, of the second one now.
+    fn complete(&mut self, pid: u32, kind: LibraryKind) {
+        self.since.entry(pid).or_default().insert(library::number(kind) as u8, now());
     }
 
     fn look_into(&mut self, pid: u32, file: &MappedFile) -> Result<Option<Arc<LibraryFile>>, library::LibraryError> {
@@ -139,13 +154,36 @@ impl Attacher {
     fn attach(&mut self, kernel: &mut Kernel, pid: u32, file: Arc<LibraryFile>, scan: &mut Scan) {
         let Some(nonzero) = NonZeroU32::new(pid) else { return };
         let probes = self.processes.entry(pid).or_default().probes.entry(file.id).or_default();
+        let mut complete = Vec::new();
         for library in file.libraries.iter().filter(|library| is_supported(library)) {
             match kernel.probe(&file.probe_path(), &points(library), nonzero) {
-                Ok(placed) => probes.extend(placed),
+                Ok(placed) => {
+                    probes.extend(placed);
+                    complete.push(library.kind);
+                }
                 Err(error) => scan.failures.push(format!("{}: {error}", file.path.display())),
             }
         }
+        for kind in complete {
+            self.complete(pid, kind);
+        }
         scan.attached.push(file);
+    }
+}
+
+impl Libraries for Attacher {
+    fn names(&self, pid: u32) -> Vec<&'static str> {
+        let files = self.processes.get(&pid).into_iter().flat_map(|process| process.probes.keys());
+        let libraries = files.filter_map(|id| self.files.get(id)?.as_deref());
+        let supported = libraries.flat_map(|file| file.libraries.iter().filter(|library| is_supported(library)));
+        supported.map(|library| library.kind.name()).collect()
+    }
+
+    fn covered(&self, pid: u32, number: u8) -> Range<Time> {
+        let since = self.since.get(&pid).into_iter().flatten();
+        let since = since.filter(|(known, _)| number == 0 || **known == number).map(|(_, time)| *time).max();
+        let end = self.until.unwrap_or(Time(u64::MAX));
+        since.unwrap_or(end)..end
     }
 }
 

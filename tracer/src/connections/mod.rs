@@ -10,5 +10,5 @@ mod stream;
 mod table;
 mod tap;
 
-pub use table::{Candidates, Settings, Table, Tallies};
+pub use table::{Candidates, Libraries, Settings, Table, Tallies};
 pub use tap::{Facts, NoTap, Tap};

@@ -34,6 +34,8 @@ pub struct Stream {
     pub totals: Option<[u32; 2]>,
     /// Whether it may have begun before it could be seen.
     midstream: bool,
+    /// When it was first seen.
+    opened: Time,
     /// The direction that carries the client's bytes, where the way the socket was made tells.
     client: Option<Direction>,
     connection: Connection,
@@ -64,6 +66,7 @@ impl Stream {
             shed: false,
             totals: None,
             midstream: true,
+            opened: Time(0),
             client: None,
             connection: Connection::new(candidates.clone(), context, None),
             next: [0; 2],
@@ -79,6 +82,7 @@ impl Stream {
         let context = Context { transport: stream.info.transport, midstream, limits };
         stream.connection = Connection::new(candidates.clone(), context, client);
         (stream.midstream, stream.client) = (midstream, client);
+        stream.opened = Time(open.header.time);
         stream.info.role = role(client);
         stream.begin(Layer::Socket, Time(open.header.time));
         stream
@@ -114,7 +118,7 @@ impl Stream {
         &mut self,
         data: &Data,
         payload: &[u8],
-        libraries: Libraries<'_>,
+        libraries: &dyn Libraries,
         tap: &mut dyn Tap,
         out: &mut Vec<Exchange>,
     ) {
@@ -195,13 +199,18 @@ impl Stream {
         self.connection.counters()
     }
 
-    fn begin_tls(&mut self, number: u8, libraries: Libraries<'_>, at: Time) {
+    fn begin_tls(&mut self, number: u8, libraries: &dyn Libraries, at: Time) {
         // Without cookies (before Linux 5.15) the library is known only if the process has just one.
-        let only = || if let [only] = libraries(self.pid)[..] { Some(only) } else { None };
+        let only = || if let [only] = libraries.names(self.pid)[..] { Some(only) } else { None };
         let library = library::name(number).or_else(only).unwrap_or("unknown");
         self.info.tls = Some(Tls { library });
         if self.info.tuple_source == TupleSource::Socket {
             self.info.tuple_source = TupleSource::Nested;
+        }
+        if self.opened < libraries.covered(self.pid, number).start {
+            // Its first calls may not have been seen.
+            self.midstream = true;
+            self.connection.join_midstream();
         }
         self.begin(Layer::Tls, at);
     }

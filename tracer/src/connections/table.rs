@@ -1,6 +1,7 @@
 //! Every connection and flow that is being followed.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -59,6 +60,8 @@ pub struct Tallies {
     pub resyncs: u64,
     /// Times that bytes broke a rule of their protocol.
     pub violations: u64,
+    /// Bytes of TLS calls while probes were being placed or taken away.
+    pub attaching: u64,
 }
 
 /// Every connection and flow that is being followed.
@@ -83,8 +86,15 @@ pub struct Table {
 /// Where finished exchanges go: with the process and the connection that they belong to.
 pub type Report<'a> = &'a mut dyn FnMut(u32, u64, &ConnectionInfo, Exchange);
 
-/// The TLS libraries of a process.
-pub type Libraries<'a> = &'a dyn Fn(u32) -> Vec<&'static str>;
+/// What is known of the TLS libraries of the traced processes.
+pub trait Libraries {
+    /// The names of those that a process has probes in.
+    fn names(&self, pid: u32) -> Vec<&'static str>;
+
+    /// From when to when a library of a process, by its number (0: any), has had all its probes in place. Of what passed
+    /// outside, some calls were seen and others were not.
+    fn covered(&self, pid: u32, number: u8) -> Range<Time>;
+}
 
 impl Table {
     /// An empty table. `run`: what distinguishes this run's ids from another's. `tap` sees what connections are given.
@@ -138,15 +148,21 @@ impl Table {
         &mut self,
         data: &Data,
         payload: &[u8],
-        libraries: Libraries<'_>,
+        libraries: &dyn Libraries,
         kernel: &mut Kernel,
         report: Report<'_>,
     ) {
         let key = data.header.connection;
         let now = Time(data.header.time);
+        let pid = (data.header.pid_tgid >> 32) as u32;
+        if data.header.flags & flag::TLS != 0 && !libraries.covered(pid, data.header.program).contains(&now) {
+            if data.header.flags & (flag::UNSEEN | flag::FAULT) == 0 {
+                self.tallies.attaching += u64::from(data.length);
+            }
+            return;
+        }
         self.count(data.header.flags, data.length, payload);
         if !self.streams.contains_key(&key) {
-            let pid = (data.header.pid_tgid >> 32) as u32;
             let id = self.next_id(pid);
             let stream = Stream::unknown(id, pid, &self.settings.candidates, self.settings.limits);
             self.insert(key, stream, now, report);
@@ -178,7 +194,13 @@ impl Table {
     }
 
     /// A call whose bytes are held has ended.
-    pub fn released(&mut self, released: &Released, libraries: Libraries<'_>, kernel: &mut Kernel, report: Report<'_>) {
+    pub fn released(
+        &mut self,
+        released: &Released,
+        libraries: &dyn Libraries,
+        kernel: &mut Kernel,
+        report: Report<'_>,
+    ) {
         for (data, payload) in self.holds.release(released) {
             self.data(&data, &payload, libraries, kernel, report);
         }

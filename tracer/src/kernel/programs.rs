@@ -247,9 +247,11 @@ impl Kernel {
     }
 
     /// Says that a process has probes in Go's crypto/tls, and where its code of `net.(*TCPConn).Read` is, if that is
-    /// known.
-    pub fn add_go_process(&mut self, pid: u32, tcp_read: Option<u64>) -> Result<(), KernelError> {
-        self.go_processes.insert(pid, tcp_read.unwrap_or(0), 0).map_err(map_error("GO_PROCESSES"))
+    /// known. Tells whether that is new.
+    pub fn add_go_process(&mut self, pid: u32, tcp_read: Option<u64>) -> Result<bool, KernelError> {
+        let new = self.go_processes.get(&pid, 0).is_err();
+        self.go_processes.insert(pid, tcp_read.unwrap_or(0), 0).map_err(map_error("GO_PROCESSES"))?;
+        Ok(new)
     }
 
     /// Forgets what was known of a process's Go code.

@@ -45,16 +45,21 @@ impl Clock {
     }
 }
 
+/// The present moment of the clock that the kernel side reads.
+pub fn now() -> Time {
+    Time(read(ClockId::Monotonic).unwrap_or_default())
+}
+
 /// How long one reading took, and the offset by it.
 fn reading() -> Option<(u64, u64)> {
-    let before = now(ClockId::Monotonic)?;
-    let wall = now(ClockId::Realtime)?;
-    let after = now(ClockId::Monotonic)?;
+    let before = read(ClockId::Monotonic)?;
+    let wall = read(ClockId::Realtime)?;
+    let after = read(ClockId::Monotonic)?;
     let took = after.checked_sub(before)?;
     Some((took, wall.checked_sub(before + took / 2)?))
 }
 
-fn now(clock: ClockId) -> Option<u64> {
+fn read(clock: ClockId) -> Option<u64> {
     let time = clock_gettime(clock);
     let seconds = u64::try_from(time.tv_sec).ok()?;
     seconds.checked_mul(SECOND)?.checked_add(u64::try_from(time.tv_nsec).ok()?)

@@ -9,7 +9,7 @@ mod process;
 
 use protocols::{Exchange, Part, Summary, Time};
 
-pub use clock::{Clock, ClockError, Rfc3339, WallTime};
+pub use clock::{Clock, ClockError, Rfc3339, WallTime, now};
 pub use connection::{ConnectionInfo, Endpoint, Role, Tls, TupleSource};
 pub use process::Process;
 

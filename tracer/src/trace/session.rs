@@ -16,12 +16,12 @@ use super::tally::{self, Read};
 use super::{Job, Signals};
 use crate::attach::{Attacher, Scan};
 use crate::cli::TargetArgs;
-use crate::connections::{Settings, Table};
+use crate::connections::{Libraries as _, Settings, Table};
 use crate::events::{self, Event};
 use crate::kernel::{Kernel, Options};
 use crate::ledger::Ledger;
 use crate::output::{Reporter, SinkError};
-use crate::record::{Clock, ConnectionInfo, Origin};
+use crate::record::{self, Clock, ConnectionInfo, Origin};
 use crate::sys;
 
 /// How often the ring is looked at without being woken.
@@ -200,7 +200,7 @@ impl Session {
     fn warn_if_blind(&self, roots: &[u32]) {
         for &pid in roots {
             let covered = processes::with_descendants(&[pid]);
-            if covered.iter().all(|pid| self.attacher.libraries(*pid).is_empty()) {
+            if covered.iter().all(|pid| self.attacher.names(*pid).is_empty()) {
                 eprintln!(
                     "tracer: warning: process {pid} has no TLS library that is known: only plaintext is traced \
                      (see `tracer doctor --pid {pid}`)"
@@ -213,7 +213,7 @@ impl Session {
     pub fn ready(&self) {
         let count = self.processes.live().count();
         let libraries: std::collections::BTreeSet<_> =
-            self.processes.live().flat_map(|pid| self.attacher.libraries(pid)).collect();
+            self.processes.live().flat_map(|pid| self.attacher.names(pid)).collect();
         let libraries =
             if libraries.is_empty() { "none".to_owned() } else { libraries.into_iter().collect::<Vec<_>>().join(", ") };
         let plural = if count == 1 { "process" } else { "processes" };
@@ -302,13 +302,11 @@ impl Session {
         };
         match event {
             Event::Data(data, payload) => {
-                let libraries = |pid| attacher.libraries(pid);
-                table.data(&data, payload, &libraries, kernel, &mut report);
+                table.data(&data, payload, attacher, kernel, &mut report);
             }
             Event::Held(data, payload) => table.held(&data, payload),
             Event::Released(released) => {
-                let libraries = |pid| attacher.libraries(pid);
-                table.released(&released, &libraries, kernel, &mut report);
+                table.released(&released, attacher, kernel, &mut report);
             }
             Event::Datagram(datagram, payload) => {
                 table.datagram(&datagram, payload, &mut report);
@@ -374,7 +372,7 @@ impl Session {
         while let Some((_, pid)) = self.looks.pop_front_if(|(due, _)| *due <= now) {
             self.look(pid);
         }
-        let time = Time(monotonic());
+        let time = record::now();
         self.end(time);
         let Self { table, output, processes, kernel, .. } = self;
         table.tick(time, kernel, &mut |pid, pid_tgid, info: &ConnectionInfo, exchange| {
@@ -389,7 +387,7 @@ impl Session {
             return;
         }
         let Ok(counters) = self.kernel.counters() else { return };
-        let age = self.behind.map_or(0, |time| monotonic().saturating_sub(time.0));
+        let age = self.behind.map_or(0, |time| record::now().0.saturating_sub(time.0));
         let Some(change) = self.shedding.look(now, counters.ring_full, Duration::from_nanos(age)) else { return };
         match change {
             Change::Less(2) => eprintln!("tracer: warning: cannot keep up: whole connections are left out (\"shed\")"),
@@ -414,12 +412,13 @@ impl Session {
 
     fn tell(&mut self) {
         let ledger = self.ledger();
-        let now = self.output.clock.wall(Time(monotonic()));
+        let now = self.output.clock.wall(record::now());
         self.output.with(|reporter| reporter.ledger(&ledger, now));
     }
 
     /// Detaches, reports what was seen, and prints the ledger.
     pub fn finish(mut self, outcome: Outcome) -> Result<std::process::ExitCode> {
+        self.attacher.end(record::now());
         let live: Vec<u32> = self.processes.live().collect();
         for pid in live {
             self.kernel.remove_process(pid);
@@ -433,7 +432,7 @@ impl Session {
         }
         while self.drain(BATCH) > 0 {}
         let Self { table, output, processes, .. } = &mut self;
-        let kept = table.finish(Time(monotonic()), &mut |pid, pid_tgid, info: &ConnectionInfo, exchange| {
+        let kept = table.finish(record::now(), &mut |pid, pid_tgid, info: &ConnectionInfo, exchange| {
             output.report(processes, pid_tgid, pid, info, exchange);
         });
         if !kept {
@@ -451,11 +450,5 @@ impl Session {
 
 /// Distinguishes this run's connection ids from those of any other that a log may hold: the second it began in.
 fn run_id(clock: &Clock) -> u64 {
-    clock.wall(Time(monotonic())).0 / 1_000_000_000
-}
-
-/// Nanoseconds of the clock that the kernel side reads.
-fn monotonic() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+    clock.wall(record::now()).0 / 1_000_000_000
 }

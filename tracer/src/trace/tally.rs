@@ -52,6 +52,7 @@ fn bytes(kernel: &Counters, table: &Tallies) -> Bytes {
         ]),
         ignored: named([
             ("ciphertext", kernel.bytes_ciphertext),
+            ("attaching", table.attaching),
             ("not_of_interest", kernel.bytes_skipped),
             ("not_recognised", table.unrecognised),
             ("no_content_visible", kernel.bytes_unseen),
