@@ -2,6 +2,7 @@
 
 mod gnutls;
 mod go;
+pub(crate) mod linkage;
 mod nss;
 mod openssl;
 mod pair;
@@ -109,6 +110,12 @@ pub enum Role {
     Clear,
     /// Gives the session its file descriptor, the second argument.
     SetFd,
+    /// Gives the session a file descriptor for one direction only, the second argument.
+    SetOneFd,
+    /// Makes the handshake and moves no data.
+    Handshake,
+    /// Takes what the library has made for the wire: the second argument, of the size that the third says.
+    Ciphertext,
 }
 
 /// A function and where to probe it.
