@@ -1,7 +1,14 @@
 //! The one place that knows the architecture: registers of system calls and of function calls.
 
 use aya_ebpf::bindings::pt_regs;
-use aya_ebpf::helpers::{bpf_get_current_task_btf, bpf_task_pt_regs};
+use aya_ebpf::helpers::{bpf_get_current_task, bpf_get_current_task_btf, bpf_task_pt_regs};
+
+use crate::config;
+use crate::memory::{kernel, kernel_at};
+
+/// Size of a thread's stack in the kernel (THREAD_SIZE, arch/x86/include/asm/page_64_types.h). Not with KASAN.
+#[cfg(bpf_target_arch = "x86_64")]
+const THREAD_SIZE: u64 = 16 * 1024;
 
 /// A system call that the current thread is in, as it was entered.
 #[derive(Clone, Copy)]
@@ -39,6 +46,33 @@ pub fn system_call() -> SystemCall {
             arguments: [(*regs).rdi, (*regs).rsi, (*regs).rdx, (*regs).r10, (*regs).r8, (*regs).r9],
         }
     }
+}
+
+/// Where the current thread's own stack ends, below which a function that it calls works; 0: not known.
+#[inline(always)]
+#[cfg(bpf_target_arch = "x86_64")]
+pub fn user_stack() -> u64 {
+    if config::HAS_TASK_REGISTERS.load() != 0 {
+        // SAFETY: both helpers always succeed in process context; the verifier knows the type that they return.
+        return unsafe { (*(bpf_task_pt_regs(bpf_get_current_task_btf()) as *const pt_regs)).rsp };
+    }
+    // As task_pt_regs does (arch/x86/include/asm/processor.h).
+    // SAFETY: takes nothing, always succeeds.
+    let task = unsafe { bpf_get_current_task() };
+    let top = kernel::<u64>(task, &config::TASK_STACK) + THREAD_SIZE;
+    let from_user = |regs: &pt_regs| regs.cs & 3 == 3;
+    kernel_at::<pt_regs>(top - size_of::<pt_regs>() as u64).filter(from_user).map_or(0, |regs| regs.rsp)
+}
+
+/// Where the stack ends at a probe.
+///
+/// # Safety
+/// `regs` is a probe's context.
+#[inline(always)]
+#[cfg(bpf_target_arch = "x86_64")]
+pub unsafe fn stack(regs: *const pt_regs) -> u64 {
+    // SAFETY: by contract.
+    unsafe { (*regs).rsp }
 }
 
 /// The result register.

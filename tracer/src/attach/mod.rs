@@ -4,15 +4,17 @@
 //! on disk has been replaced meanwhile. A process that execs gets probes in the libraries that are already known
 //! before it maps them: the kernel puts a probe into a mapping when it is made.
 
+mod ciphertext;
 pub mod library;
 mod maps;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use symbols::{Arguments, Exit, Function, Register, Role, Session, Site};
 
+use ciphertext::Ciphertext;
 pub use library::{Library, LibraryFile};
 pub use maps::{FileId, MappedFile, mapped_files};
 
@@ -21,7 +23,7 @@ use crate::kernel::{Kernel, KernelError, Probe};
 /// The probes of the traced processes.
 #[derive(Debug, Default)]
 pub struct Attacher {
-    /// Every file that was looked into; `None`: no TLS library in it.
+    /// Every file that was looked into; `None`: nothing in it matters.
     files: HashMap<FileId, Option<Arc<LibraryFile>>>,
     processes: HashMap<u32, Process>,
 }
@@ -29,6 +31,9 @@ pub struct Attacher {
 #[derive(Debug, Default)]
 struct Process {
     probes: HashMap<FileId, Vec<Probe>>,
+    /// What it had mapped at the last look, as far as it matters.
+    mapped: HashSet<FileId>,
+    ciphertext: Ciphertext,
 }
 
 /// What a look at a process found.
@@ -49,16 +54,25 @@ impl Attacher {
             // It has ended meanwhile; its exit is reported on its own.
             Err(_) => return scan,
         };
+        let mut mapped = HashSet::new();
         for file in likeliest_first(files) {
+            if self.files.get(&file.id).is_some_and(Option::is_some) {
+                mapped.insert(file.id);
+            }
             if self.processes.get(&pid).is_some_and(|process| process.probes.contains_key(&file.id)) {
                 continue;
             }
             match self.look_into(pid, &file) {
-                Ok(Some(library)) => self.attach(kernel, pid, library, &mut scan),
+                Ok(Some(library)) => {
+                    mapped.insert(file.id);
+                    self.attach(kernel, pid, library, &mut scan);
+                }
                 Ok(None) => {}
                 Err(error) => scan.failures.push(format!("{}: {error}", file.path.display())),
             }
         }
+        self.processes.entry(pid).or_default().mapped = mapped;
+        self.compare_where_likely(kernel, pid, &mut scan);
         if !scan.failures.is_empty() && mapped_files(pid).map_or(true, |files| files.is_empty()) {
             // It has ended meanwhile.
             scan.failures.clear();
@@ -79,7 +93,8 @@ impl Attacher {
 
     /// Puts probes into every library known so far, for a process that may map them in a moment.
     pub fn attach_ahead(&mut self, kernel: &mut Kernel, pid: u32) {
-        let known: Vec<_> = self.files.values().flatten().cloned().collect();
+        let matters = |file: &&Arc<LibraryFile>| !file.libraries.is_empty() || file.linkage.loader.is_some();
+        let known: Vec<_> = self.files.values().flatten().filter(matters).cloned().collect();
         let mut scan = Scan::default();
         for library in known {
             if !self.processes.get(&pid).is_some_and(|process| process.probes.contains_key(&library.id)) {
@@ -88,17 +103,30 @@ impl Attacher {
         }
     }
 
+    /// Puts probes into every library known so far where a process has none yet and may load one: then those of an
+    /// installed library are there before its first call.
+    pub fn attach_where_late(&mut self, kernel: &mut Kernel, pid: u32) {
+        if self.libraries(pid).is_empty() && self.mapped(pid).iter().any(|file| file.linkage.loader.is_some()) {
+            self.attach_ahead(kernel, pid);
+        }
+    }
+
     /// Takes a process's probes away.
     pub fn forget(&mut self, kernel: &mut Kernel, pid: u32) {
+        self.stop_comparing(kernel, pid);
         let probes = self.processes.remove(&pid).into_iter().flat_map(|process| process.probes.into_values());
         for probe in probes.flatten() {
             kernel.remove_probe(probe);
         }
     }
 
-    /// Names of the libraries that a process has probes in.
+    /// Names of the libraries that a process has mapped and has probes in.
     pub fn libraries(&self, pid: u32) -> Vec<&'static str> {
-        let files = self.processes.get(&pid).into_iter().flat_map(|process| process.probes.keys());
+        let files = self.processes.get(&pid).into_iter().flat_map(|process| {
+            // Before the first look, whatever it may map.
+            let is_mapped = |id: &&FileId| process.mapped.is_empty() || process.mapped.contains(id);
+            process.probes.keys().filter(is_mapped)
+        });
         let libraries = files.filter_map(|id| self.files.get(id)?.as_deref());
         let supported = libraries.flat_map(|file| file.libraries.iter().filter(|library| is_supported(library)));
         supported.map(|library| library.kind.name()).collect()
@@ -121,6 +149,12 @@ impl Attacher {
                 if let Err(error) = probe_function(kernel, &file, function, library, nonzero, probes) {
                     scan.failures.push(format!("{} in {}: {error}", function.name, file.path.display()));
                 }
+            }
+        }
+        if let Some(offset) = file.linkage.loader {
+            match kernel.probe("loaded", &file.probe_path(), offset.0, nonzero, 0) {
+                Ok(probe) => probes.push(probe),
+                Err(error) => scan.failures.push(format!("{}: {error}", file.path.display())),
             }
         }
         scan.attached.push(file);
@@ -165,13 +199,14 @@ fn probe_function(
 /// leave its thread inside a TLS call.
 pub fn sites(function: &Function) -> Vec<(&'static str, &Site)> {
     let Some(enter) = enter_program(function.role, function.arguments) else { return Vec::new() };
-    let exit = match &function.exit {
-        Exit::Result(_) => "tls_result",
-        Exit::Return(_) => "tls_return",
-        Exit::Through(_) | Exit::Unneeded => "",
+    let exit = match (&function.exit, function.role) {
+        (Exit::Result(_), Role::Read | Role::Write) => Some("tls_result"),
+        (Exit::Return(_), Role::Read | Role::Write) => Some("tls_return"),
+        (Exit::Result(_), Role::Handshake) => Some("tls_handshake_result"),
+        (Exit::Return(_), Role::Handshake) => Some("tls_handshake_return"),
+        _ => None,
     };
-    let moves = matches!(function.role, Role::Read | Role::Write);
-    let exits = function.exit.sites().iter().filter(|_| moves).map(|site| (exit, site));
+    let exits = function.exit.sites().iter().filter_map(|site| Some((exit?, site)));
     exits.chain(function.enter.iter().map(|site| (enter, site))).collect()
 }
 
@@ -186,7 +221,12 @@ fn enter_program(role: Role, arguments: Arguments) -> Option<&'static str> {
         (Role::Write, Arguments::WithLength(Register::Rcx)) => "tls_write_rcx",
         (Role::Write, Arguments::WithLength(Register::R8)) => "tls_write_r8",
         (Role::Write, Arguments::WithLength(Register::R9)) => "tls_write_r9",
-        (Role::Free | Role::Clear, _) => "tls_free",
+        (Role::Free, _) => "tls_free",
+        (Role::Clear, _) => "tls_clear",
+        (Role::SetFd, _) => "tls_set_fd",
+        (Role::SetOneFd, _) => "tls_set_one_fd",
+        (Role::Ciphertext, _) => "tls_ciphertext",
+        (Role::Handshake, _) => "tls_handshake",
         _ => return None,
     })
 }

@@ -1,5 +1,6 @@
 //! Loading the kernel programs and attaching those that are not bound to a process.
 
+use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::path::Path;
 
@@ -7,7 +8,7 @@ use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope};
 use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, RawTracePoint, UProbe};
 use aya::{Ebpf, EbpfLoader};
-use tracer_ebpf::{Counters, Socket, socket_flag};
+use tracer_ebpf::{Counters, Socket, process_flag, socket_flag};
 
 use super::btf::{Btf, BtfError};
 use super::layout;
@@ -132,6 +133,8 @@ pub struct Kernel {
     switches: Array<MapData, u32>,
     counters: PerCpuArray<MapData, [u64; COUNTER_WORDS]>,
     awaits_addresses: bool,
+    /// Processes whose sends are compared with what their TLS libraries make.
+    compared: HashSet<u32>,
 }
 
 const COUNTER_WORDS: usize = size_of::<Counters>() / 8;
@@ -166,6 +169,8 @@ impl Kernel {
             .override_global("WAKE_AT", &wake_at, true)
             .override_global("PIECES", &pieces, true)
             .override_global("HAS_COOKIE", &cookies, false)
+            // Both came with Linux 5.15.
+            .override_global("HAS_TASK_REGISTERS", &cookies, false)
             .map_max_entries("EVENTS", options.ring_size)
             .map_max_entries("SOCKETS", options.max_connections)
             .map_max_entries("SESSIONS", options.max_connections);
@@ -192,6 +197,7 @@ impl Kernel {
             ebpf,
             hook,
             awaits_addresses: false,
+            compared: HashSet::new(),
         };
         Ok((kernel, ring))
     }
@@ -210,6 +216,19 @@ impl Kernel {
     pub fn remove_process(&mut self, pid: u32) {
         // It may be gone already: an exit is seen more than once.
         let _ = self.processes.remove(&pid);
+    }
+
+    /// Compares what a process sends with what its TLS libraries make, or no longer.
+    pub fn compare_ciphertext(&mut self, pid: u32, compare: bool) -> Result<(), KernelError> {
+        let changed = if compare { self.compared.insert(pid) } else { self.compared.remove(&pid) };
+        if changed {
+            let flags = if compare { process_flag::CIPHERTEXT } else { 0 };
+            // BPF_EXIST: it may have ended meanwhile.
+            let _ = self.processes.insert(pid, flags, 2);
+            let count = self.compared.len() as u32;
+            self.switches.set(1, count, 0).map_err(map_error("SWITCHES"))?;
+        }
+        Ok(())
     }
 
     /// Marks a socket whose bytes are of no interest, or whose protocol is known. Forgotten sockets are ignored.

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 
 use aya::maps::{MapData, RingBuf};
 use tokio::io::unix::AsyncFd;
-use tracer_ebpf::{Close, Counters, Data, Datagram, Header, Open, Process, Socket};
+use tracer_ebpf::{Bind, Close, Counters, Data, Datagram, Header, Open, Process, Socket};
 
 /// A struct of the event ABI: fixed-width integers only, no padding that is not a field, so that every bit pattern is
 /// a value and every byte is initialised.
@@ -20,7 +20,7 @@ macro_rules! abi {
     ($($name:ty),*) => { $(impl private::Sealed for $name {} impl Abi for $name {})* };
 }
 
-abi!(Header, Data, Datagram, Open, Close, Process);
+abi!(Header, Data, Datagram, Open, Close, Bind, Process);
 
 /// Copies a struct out of the beginning of `bytes`, which need not be aligned; `None` if there are too few.
 pub fn read<T: Abi>(bytes: &[u8]) -> Option<T> {
