@@ -11,6 +11,7 @@ mod dns;
 mod doctor;
 mod errors;
 mod gateway;
+mod ladder;
 mod lifecycle;
 mod load;
 mod nginx;
