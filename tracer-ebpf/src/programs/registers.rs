@@ -1,5 +1,7 @@
 //! The one place that knows the architecture: registers of system calls and of function calls.
 
+use core::mem::offset_of;
+
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::{bpf_get_current_task, bpf_get_current_task_btf, bpf_task_pt_regs};
 
@@ -60,8 +62,9 @@ pub fn user_stack() -> u64 {
     // SAFETY: takes nothing, always succeeds.
     let task = unsafe { bpf_get_current_task() };
     let top = kernel::<u64>(task, &config::TASK_STACK) + THREAD_SIZE;
-    let from_user = |regs: &pt_regs| regs.cs & 3 == 3;
-    kernel_at::<pt_regs>(top - size_of::<pt_regs>() as u64).filter(from_user).map_or(0, |regs| regs.rsp)
+    let register = |offset: usize| kernel_at::<u64>(top - (size_of::<pt_regs>() - offset) as u64).unwrap_or(0);
+    let from_user = register(offset_of!(pt_regs, cs)) & 3 == 3;
+    if from_user { register(offset_of!(pt_regs, rsp)) } else { 0 }
 }
 
 /// Where the stack ends at a probe.
