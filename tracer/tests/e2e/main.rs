@@ -12,6 +12,7 @@ mod doctor;
 mod errors;
 mod gateway;
 mod go;
+mod ladder;
 mod lifecycle;
 mod load;
 mod nginx;

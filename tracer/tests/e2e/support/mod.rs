@@ -10,6 +10,7 @@ mod process;
 mod tracer;
 
 pub use audit::{Audit, Role};
+pub use certificate::make as make_certificate;
 pub use client::{Call, Client, Request};
 pub use differences::Differences;
 pub use nginx::{Nginx, NginxConfig, Scheme};
