@@ -156,6 +156,14 @@ impl<'data> Image<'data> {
         self.functions.iter().find(|symbol| symbol.name == name).copied()
     }
 
+    /// Whether one of these is taken from another file.
+    pub fn imports(&self, names: &[&str]) -> bool {
+        self.file
+            .dynamic_symbols()
+            .take(MAX_SYMBOLS)
+            .any(|symbol| symbol.is_undefined() && symbol.name().is_ok_and(|name| names.contains(&name)))
+    }
+
     /// The names of the function that starts here.
     pub fn names_at(&self, address: u64) -> impl Iterator<Item = &'data str> {
         let first = self.functions.partition_point(|symbol| symbol.address < address);

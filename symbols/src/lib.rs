@@ -29,6 +29,7 @@ mod probe;
 mod unwind;
 
 pub use elf::{ElfError, FileOffset};
+pub use library::linkage::Linkage;
 pub use library::{Function, Inner, LibraryKind, Role, Session, TlsLibrary};
 pub use probe::{Arguments, Class, Exit, Register, Site};
 
@@ -42,6 +43,19 @@ pub use probe::{Arguments, Class, Exit, Register, Site};
 /// listed, with the reasons in [`TlsLibrary::blind`].
 pub fn tls_libraries(elf: &[u8]) -> Result<Vec<TlsLibrary>, ElfError> {
     find_in(elf, None)
+}
+
+/// What an ELF file has to do with how TLS libraries and what they carry come together in a process.
+///
+/// # Errors
+/// When the bytes are not an ELF file that can be read.
+pub fn linkage(elf: &[u8]) -> Result<Linkage, ElfError> {
+    // Most files have nothing to do with it, and that is told sooner than their symbols are sorted.
+    if library::linkage::is_likely(elf) {
+        Ok(library::linkage::of(&elf::Image::parse(elf, &[])?))
+    } else {
+        Ok(Linkage::default())
+    }
 }
 
 /// The same, with the symbols of a separate debug file too, which is found by [`build_id`].

@@ -38,6 +38,10 @@ pub mod kind {
     pub const HELD: u8 = 8;
     /// [`crate::Released`]: what became of them.
     pub const RELEASED: u8 = 9;
+    /// [`crate::Bind`]: a TLS session has turned out to be on a connection.
+    pub const BIND: u8 = 10;
+    /// [`crate::Process`]: a traced process has loaded a library, or is about to.
+    pub const LOADED: u8 = 11;
 }
 
 /// Bits of [`Header::flags`].
@@ -60,6 +64,26 @@ pub mod flag {
     pub const SHED: u16 = 128;
     /// The socket of this TLS session was found by its file descriptor; no socket call has confirmed it yet.
     pub const BY_FD: u16 = 256;
+    /// The socket of this TLS session was found by ciphertext of the session that it carried.
+    pub const BY_CIPHERTEXT: u16 = 512;
+}
+
+/// How a TLS session's socket was found ([`Session::source`]): the greater, the stronger.
+pub mod source {
+    /// It was not: the session's id is made up.
+    pub const NONE: u64 = 0;
+    /// The file descriptor that the library was told, or that its structures hold.
+    pub const FD: u64 = 1;
+    /// Ciphertext that the library made was sent on it.
+    pub const CIPHERTEXT: u64 = 2;
+    /// A socket call inside the TLS call.
+    pub const NESTED: u64 = 3;
+}
+
+/// Bits of the values of the process map.
+pub mod process_flag {
+    /// What the process sends is compared with what its TLS libraries make.
+    pub const CIPHERTEXT: u32 = 1;
 }
 
 /// How a socket came to be ([`Open::origin`]).
@@ -206,6 +230,16 @@ pub struct Close {
     pub written: u32,
 }
 
+/// A TLS session has turned out to be on a connection: `header.connection`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bind {
+    /// What begins every event.
+    pub header: Header,
+    /// The made-up id that the session's events have carried before.
+    pub session: u64,
+}
+
 /// Room for a process's name (TASK_COMM_LEN).
 pub const COMM: usize = 16;
 
@@ -267,8 +301,8 @@ pub struct SessionKey {
 pub struct Session {
     /// Id of the connection, or a made-up one as long as no socket is known.
     pub id: u64,
-    /// Whether its socket was found by file descriptor and not by a call nested in this session's calls.
-    pub by_fd: u64,
+    /// One of [`source`].
+    pub source: u64,
     /// Plaintext bytes read so far.
     pub read: u64,
     /// Plaintext bytes written so far.
@@ -328,7 +362,7 @@ pub struct Counters<T = u64> {
     pub abandoned_calls: T,
     /// TLS calls in which more than one socket was used.
     pub ambiguous_calls: T,
-    /// TLS sessions whose file descriptor is of another socket than the one that was used inside their calls.
+    /// TLS sessions that two sources found different sockets for.
     pub tuple_disagreements: T,
 }
 
@@ -350,11 +384,28 @@ pub mod program {
     pub const PROCESS: usize = 6;
     /// System call exit.
     pub const SYSTEM_CALL_EXIT: usize = 7;
+    /// TLS library handing out ciphertext.
+    pub const TLS_CIPHERTEXT: usize = 8;
+    /// TLS session given its file descriptor.
+    pub const TLS_SET_FD: usize = 9;
+    /// Library loaded.
+    pub const LOADED: usize = 10;
     /// Number of programs that count.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 11;
     /// Their names, for the ledger.
-    pub const NAMES: [&str; COUNT] =
-        ["tls_enter", "tls_exit", "tls_free", "socket_send", "socket_receive", "tcp_state", "process", "sys_exit"];
+    pub const NAMES: [&str; COUNT] = [
+        "tls_enter",
+        "tls_exit",
+        "tls_free",
+        "socket_send",
+        "socket_receive",
+        "tcp_state",
+        "process",
+        "sys_exit",
+        "tls_ciphertext",
+        "tls_set_fd",
+        "loaded",
+    ];
 }
 
 const _: () = {
@@ -365,6 +416,7 @@ const _: () = {
     assert!(size_of::<Datagram>() == 80);
     assert!(size_of::<Open>() == 304);
     assert!(size_of::<Close>() == 40);
+    assert!(size_of::<Bind>() == 40);
     assert!(size_of::<Process>() == 56);
     assert!(size_of::<Socket>() == 56);
     assert!(size_of::<Session>() == 32);

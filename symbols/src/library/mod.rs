@@ -2,6 +2,7 @@
 
 mod gnutls;
 mod go;
+pub(crate) mod linkage;
 mod nss;
 mod openssl;
 mod pair;
@@ -75,7 +76,7 @@ impl TlsLibrary {
     ///
     /// The inner functions are probed by return probes. Where those are not safe, attach `functions` instead, and refuse
     /// those of them whose exit is [`Exit::Return`].
-    pub fn cheapest(&self) -> impl Iterator<Item = &Function> {
+    pub fn cheapest(&self) -> impl Iterator<Item = &Function> + Clone {
         let covered = |function: &&Function| self.inner.iter().any(|inner| inner.covers.contains(&function.name));
         let inner = self.inner.iter().map(|inner| &inner.function);
         inner.chain(self.functions.iter().filter(move |function| !covered(function)))
@@ -113,8 +114,12 @@ pub enum Role {
     Clear,
     /// Gives the session its file descriptor, the second argument.
     SetFd,
+    /// Gives the session a file descriptor for one direction only, the second argument.
+    SetOneFd,
     /// Makes the session, before it moves data; what its socket calls do, they do for it.
     Handshake,
+    /// Takes what the library has made for the wire: the second argument, of the size that the third says.
+    Ciphertext,
     /// Reads from what carries the session. It gets no probe: where it starts tells of which type the carrier is.
     Transport,
 }

@@ -30,6 +30,8 @@ const FUNCTIONS: &[Wanted] = &[
     wanted("SSL_free", Role::Free, 1, None),
     wanted("SSL_clear", Role::Clear, 1, None),
     wanted("SSL_set_fd", Role::SetFd, 2, None),
+    wanted("SSL_set_rfd", Role::SetOneFd, 2, None),
+    wanted("SSL_set_wfd", Role::SetOneFd, 2, None),
 ];
 
 const AROUND: Surroundings = Surroundings { listed: FUNCTIONS, harmless: |name| name.starts_with("ERR_") };

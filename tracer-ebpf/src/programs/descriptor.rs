@@ -1,13 +1,30 @@
-//! From a file descriptor of the current process to its socket (include/linux/fdtable.h, net/socket.c).
+//! From a file descriptor of the current process to its socket (include/linux/fdtable.h, net/socket.c), and to the
+//! connection that it is.
 
 use aya_ebpf::helpers::bpf_get_current_task;
+use tracer_ebpf::{Socket, origin};
 
-use crate::config;
+use crate::maps::SOCKETS;
 use crate::memory::{kernel, kernel_at};
+use crate::socket::{self, Class};
+use crate::{config, shed};
+
+/// The connection that a socket, which was found by its descriptor, is.
+#[inline(always)]
+pub fn connection(sk: u64, class: Class, pid_tgid: u64, program: usize) -> Option<&'static mut Socket> {
+    let known = SOCKETS.get_ptr_mut(&sk);
+    let socket = known.or_else(|| socket::adopt(sk, (pid_tgid >> 32) as u32, class, origin::UNKNOWN))?;
+    // SAFETY: an element of our map; its flags only ever get set.
+    let socket = unsafe { &mut *socket };
+    if !shed::takes_socket(socket) {
+        socket::announce(sk, socket, program, pid_tgid);
+    }
+    Some(socket)
+}
 
 /// Address of the `struct sock` behind a file descriptor; 0: it is none of a socket.
 #[inline(always)]
-pub fn socket(descriptor: u64) -> u64 {
+pub fn socket_of(descriptor: u64) -> u64 {
     // SAFETY: takes nothing, always succeeds.
     let task = unsafe { bpf_get_current_task() };
     let files: u64 = kernel(task, &config::TASK_FILES);

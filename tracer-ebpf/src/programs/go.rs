@@ -18,12 +18,12 @@ use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 use tracer_ebpf::{
-    Data, GOROUTINE_CALL, GoroutineKey, Header, Released, Session, SessionKey, flag, kind, origin, program, socket_flag,
+    Data, GOROUTINE_CALL, GoroutineKey, Header, Released, SessionKey, flag, kind, program, socket_flag, source,
 };
 
 use crate::buffers::Buffers;
 use crate::counters::{count, hit};
-use crate::maps::{GO_PROCESSES, GOROUTINES, SESSIONS, SOCKETS};
+use crate::maps::{GO_PROCESSES, GOROUTINES, SESSIONS};
 use crate::memory::user;
 use crate::registers::{self, GoRegisters};
 use crate::ship::{self, LookForTls};
@@ -105,10 +105,8 @@ fn bind_goroutine(pid_tgid: u64, connection: u64) -> bool {
         return call.thread.bind(connection);
     }
     let key = SessionKey { tgid: pid_tgid >> 32, session: call.thread.session };
-    // SAFETY: an element of our map.
-    let bound = unsafe { SESSIONS.get(&key) }.is_some_and(|session| session.id == connection);
-    if !bound {
-        let _ = SESSIONS.insert(&key, &Session { id: connection, ..Session::default() }, 0);
+    if let Some(session) = tls::session(&key) {
+        tls::learn(session, connection, source::NESTED, pid_tgid);
     }
     true
 }
@@ -153,7 +151,7 @@ fn enter(ctx: &ProbeContext, operation: Operation) {
     let write = operation == Operation::Write;
     let call = Call {
         thread: Thread {
-            active: 1,
+            active: tls::DATA,
             write: u32::from(write),
             session,
             buffer: if on_stack { high - buffer } else { buffer },
@@ -228,7 +226,7 @@ fn exit(ctx: &ProbeContext, spilled: bool) {
     }
     let _ = GOROUTINES.remove(&key);
     if length > 0 {
-        locate(&mut call.thread, pid_tgid);
+        locate(&call.thread, pid_tgid);
     }
     if call.held != 0 {
         release(&call, pid_tgid, length, cookie);
@@ -249,8 +247,8 @@ fn not_entered(registers: &GoRegisters, pid_tgid: u64, length: u64, cookie: u64)
     if descriptor_of(session, (pid_tgid >> 32) as u32).is_none() {
         return false;
     }
-    let mut thread = Thread { session, buffer, entered: ship::now(), ..Thread::default() };
-    locate(&mut thread, pid_tgid);
+    let thread = Thread { session, buffer, entered: ship::now(), ..Thread::default() };
+    locate(&thread, pid_tgid);
     if buffer < low || buffer >= high {
         tls::moved(&thread, pid_tgid, length, cookie);
     } else if let Some(mut data) = tls::advance(&thread, pid_tgid, length, cookie) {
@@ -278,37 +276,29 @@ fn release(call: &Call, pid_tgid: u64, length: u64, cookie: u64) {
     let _ = ship::plain(&released);
 }
 
-/// At a session's first data: looks for its socket by its structures. If a socket call inside the session's calls has
-/// told it, only to compare; else this is what is known.
+/// At a session's first data: looks for its socket by its structures, which is all that is known if no socket call
+/// inside the session's calls tells it.
 #[inline(never)]
-fn locate(thread: &mut Thread, pid_tgid: u64) {
+fn locate(thread: &Thread, pid_tgid: u64) {
     let tgid = (pid_tgid >> 32) as u32;
     let key = SessionKey { tgid: pid_tgid >> 32, session: thread.session };
     // SAFETY: an element of our map.
-    let session = unsafe { SESSIONS.get(&key) };
-    if session.is_some_and(|session| session.read != 0 || session.written != 0) {
+    if unsafe { SESSIONS.get(&key) }.is_some_and(|session| session.read != 0 || session.written != 0) {
         return;
     }
-    let known = if thread.connection != 0 { thread.connection } else { session.map_or(0, |session| session.id) };
-    let sk = descriptor_of(thread.session, tgid).map_or(0, descriptor::socket);
+    let sk = descriptor_of(thread.session, tgid).map_or(0, descriptor::socket_of);
     if sk == 0 || socket::classify(sk) != Class::Tcp {
         return;
     }
-    let socket = SOCKETS.get_ptr_mut(&sk);
-    if known != 0 {
-        // SAFETY: an element of our map.
-        if socket.is_none_or(|socket| unsafe { (*socket).id } != known) {
-            count(|counters| counters.tuple_disagreements += 1);
-        }
-        return;
+    let Some(session) = tls::session(&key) else { return };
+    if thread.connection != 0 {
+        tls::learn(session, thread.connection, source::NESTED, pid_tgid);
     }
-    let Some(socket) = socket.or_else(|| socket::adopt(sk, tgid, Class::Tcp, origin::UNKNOWN)) else { return };
-    // SAFETY: an element of our map; its flags only ever get set.
-    let socket = unsafe { &mut *socket };
-    socket.flags |= socket_flag::TLS;
-    socket::announce(sk, socket, program::TLS_EXIT, pid_tgid);
-    thread.connection = socket.id;
-    thread.by_fd = 1;
+    let Some(socket) = descriptor::connection(sk, Class::Tcp, pid_tgid, program::TLS_EXIT) else { return };
+    tls::learn(session, socket.id, source::FD, pid_tgid);
+    if session.id == socket.id {
+        socket.flags |= socket_flag::TLS;
+    }
 }
 
 /// The file descriptor of a `*tls.Conn`: its first member is a `net.Conn`, which must hold a `*net.TCPConn`, whose only

@@ -1,8 +1,8 @@
 //! Connections and processes that come and go.
 
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
-use aya_ebpf::macros::btf_tracepoint;
-use aya_ebpf::programs::BtfTracePointContext;
+use aya_ebpf::macros::{btf_tracepoint, uprobe};
+use aya_ebpf::programs::{BtfTracePointContext, ProbeContext};
 use tracer_ebpf::{Close, Data, Header, Process, Socket, flag, kind, origin, program, socket_flag};
 
 use crate::counters::hit;
@@ -99,9 +99,9 @@ fn closed(sk: u64) {
 }
 
 #[inline(always)]
-fn process_event(kind: u8, subject: u32) {
-    hit(program::PROCESS);
-    let header = header(kind, program::PROCESS, 0, 0);
+fn process_event(kind: u8, program: usize, subject: u32) {
+    hit(program);
+    let header = header(kind, program, 0, 0);
     let comm = bpf_get_current_comm().unwrap_or_default();
     // Probes have to be in the new program's libraries before it calls them.
     let _ = ship::urgent(&Process { header, subject, padding: 0, comm });
@@ -111,14 +111,13 @@ fn process_event(kind: u8, subject: u32) {
 #[btf_tracepoint(function = "sched_process_fork")]
 pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    if !socket::is_traced(tgid) {
-        return 0;
-    }
+    // SAFETY: copied at once.
+    let Some(&flags) = (unsafe { PROCESSES.get(&tgid) }) else { return 0 };
     let child: u64 = ctx.arg(1);
     let child_tgid: u32 = kernel(child, &config::TASK_TGID);
     if child_tgid != tgid {
-        let _ = PROCESSES.insert(&child_tgid, &tgid, 0);
-        process_event(kind::FORK, child_tgid);
+        let _ = PROCESSES.insert(&child_tgid, &flags, 0);
+        process_event(kind::FORK, program::PROCESS, child_tgid);
     }
     0
 }
@@ -128,7 +127,7 @@ pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
 pub fn sched_process_exec(_ctx: BtfTracePointContext) -> i32 {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     if socket::is_traced(tgid) {
-        process_event(kind::EXEC, tgid);
+        process_event(kind::EXEC, program::PROCESS, tgid);
     }
     0
 }
@@ -144,7 +143,15 @@ pub fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
     let _ = THREADS.remove(&pid_tgid);
     let _ = CALLS.remove(&pid_tgid);
     if pid_tgid as u32 == tgid {
-        process_event(kind::EXIT, tgid);
+        process_event(kind::EXIT, program::PROCESS, tgid);
     }
+    0
+}
+
+/// On `_dl_debug_state`, which the dynamic linker calls before and after it has mapped libraries, and before it runs
+/// any code of theirs: what debuggers stop at (glibc, elf/dl-debug.c).
+#[uprobe]
+pub fn loaded(_ctx: ProbeContext) -> u32 {
+    process_event(kind::LOADED, program::LOADED, (bpf_get_current_pid_tgid() >> 32) as u32);
     0
 }

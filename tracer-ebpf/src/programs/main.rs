@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  SSL_read, SSL_write --> tls.rs, go.rs -----------------.
-//!                            | binds session to socket    v
+//!  SSL_set_fd, BIO_write -> fd.rs, ciphertext.rs          |
+//!                            | bind session to socket     v
 //!  sock tracepoints -------> source/*.rs -> transfer.rs -> ship.rs -> ring buffer
 //!  tcp state, fork, exec --> lifecycle.rs ----------------^
 //! ```
@@ -15,10 +16,12 @@
 #![allow(missing_docs, reason = "programs and maps are named by user space; their modules say what they do")]
 
 mod buffers;
+mod ciphertext;
 mod config;
 mod counters;
 mod datagram;
 mod descriptor;
+mod fd;
 mod gather;
 mod go;
 mod lifecycle;

@@ -4,6 +4,7 @@ use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use tracer_ebpf::{Counters, GoroutineKey, Session, SessionKey, Socket};
 
+use crate::ciphertext::{Fingerprint, Made};
 use crate::datagram::Pending;
 use crate::tls::Thread;
 
@@ -11,7 +12,7 @@ use crate::tls::Thread;
 pub static EVENTS: RingBuf<u8, { 1 << 24 }> = RingBuf::new();
 #[btf_map]
 pub static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
-/// Traced processes by thread group id.
+/// Traced processes by thread group id, with bits of [`tracer_ebpf::process_flag`].
 #[btf_map]
 pub static PROCESSES: HashMap<u32, u32, 16384> = HashMap::new();
 /// Sockets of traced processes by the address of their `struct sock`.
@@ -22,6 +23,9 @@ pub static SOCKETS: HashMap<u64, Socket, 65536> = HashMap::new();
 pub static ACCEPTED: LruHashMap<u64, u32, 16384> = LruHashMap::new();
 #[btf_map]
 pub static SESSIONS: HashMap<SessionKey, Session, 65536> = HashMap::new();
+/// File descriptors that sessions have been told.
+#[btf_map]
+pub static DESCRIPTORS: LruHashMap<SessionKey, i32, 16384> = LruHashMap::new();
 /// Threads that have made a TLS call.
 #[btf_map]
 pub static THREADS: HashMap<u64, Thread, 16384> = HashMap::new();
@@ -31,6 +35,9 @@ pub static GO_PROCESSES: HashMap<u32, u64, 16384> = HashMap::new();
 /// Goroutines that are in a TLS call.
 #[btf_map]
 pub static GOROUTINES: HashMap<GoroutineKey, crate::go::Call, 65536> = HashMap::new();
+/// Heads of ciphertext that a TLS library has made and no socket has carried yet.
+#[btf_map]
+pub static FINGERPRINTS: LruHashMap<Fingerprint, Made, 8192> = LruHashMap::new();
 /// Datagram calls whose end has to be awaited, by thread.
 #[btf_map]
 pub static PENDING: HashMap<u64, Pending, 4096> = HashMap::new();
@@ -40,6 +47,7 @@ pub static CALLS: HashMap<u64, crate::source::Call, 16384> = HashMap::new();
 /// `sendmmsg` calls under way, by thread (syscall source).
 #[btf_map]
 pub static MESSAGES_SENT: HashMap<u64, crate::source::MessagesSent, 4096> = HashMap::new();
-/// [0]: whether the system call exit program is attached. [1]: connections whose mark is below this are shed.
+/// [0]: whether the system call exit program is attached. [1]: connections whose mark is below this are shed. [2]: how
+/// many processes have [`tracer_ebpf::process_flag::CIPHERTEXT`].
 #[btf_map]
-pub static SWITCHES: Array<u32, 2> = Array::new();
+pub static SWITCHES: Array<u32, 3> = Array::new();

@@ -1,10 +1,16 @@
 //! The one place that knows the architecture: registers of system calls and of function calls.
 
+use core::mem::offset_of;
+
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::{bpf_get_current_task, bpf_get_current_task_btf, bpf_task_pt_regs};
 
 use crate::config;
 use crate::memory::{kernel, kernel_at};
+
+/// Size of a thread's stack in the kernel (THREAD_SIZE, arch/x86/include/asm/page_64_types.h). Not with KASAN.
+#[cfg(bpf_target_arch = "x86_64")]
+const THREAD_SIZE: u64 = 16 * 1024;
 
 /// A system call that the current thread is in, as it was entered.
 #[derive(Clone, Copy)]
@@ -42,6 +48,40 @@ pub fn system_call() -> SystemCall {
             arguments: [(*regs).rdi, (*regs).rsi, (*regs).rdx, (*regs).r10, (*regs).r8, (*regs).r9],
         }
     }
+}
+
+/// Where the current thread's own stack ends, below which a function that it calls works; 0: not known.
+#[inline(always)]
+#[cfg(bpf_target_arch = "x86_64")]
+pub fn user_stack() -> u64 {
+    if config::HAS_TASK_REGISTERS.load() != 0 {
+        // SAFETY: both helpers always succeed in process context; the verifier knows the type that they return.
+        return unsafe { (*(bpf_task_pt_regs(bpf_get_current_task_btf()) as *const pt_regs)).rsp };
+    }
+    let from_user = entered(offset_of!(pt_regs, cs)) & 3 == 3;
+    if from_user { entered(offset_of!(pt_regs, rsp)) } else { 0 }
+}
+
+/// A register as it was when the current thread entered the kernel, before Linux 5.15: where task_pt_regs has it
+/// (arch/x86/include/asm/processor.h), at the upper end of the thread's stack in the kernel.
+#[inline(always)]
+#[cfg(bpf_target_arch = "x86_64")]
+fn entered(offset: usize) -> u64 {
+    // SAFETY: takes nothing, always succeeds.
+    let task = unsafe { bpf_get_current_task() };
+    let top = kernel::<u64>(task, &config::TASK_STACK) + THREAD_SIZE;
+    kernel_at(top - size_of::<pt_regs>() as u64 + offset as u64).unwrap_or(0)
+}
+
+/// Where the stack ends at a probe.
+///
+/// # Safety
+/// `regs` is a probe's context.
+#[inline(always)]
+#[cfg(bpf_target_arch = "x86_64")]
+pub unsafe fn stack(regs: *const pt_regs) -> u64 {
+    // SAFETY: by contract.
+    unsafe { (*regs).rsp }
 }
 
 /// The result register.
@@ -96,12 +136,5 @@ pub fn goroutine_and_stack() -> (u64, u64) {
             ((*regs).r14, (*regs).rsp)
         };
     }
-    // task_pt_regs in arch/x86/include/asm/processor.h: at the upper end of the thread's kernel stack, of four pages.
-    const THREAD_SIZE: u64 = 4 * 4096;
-    // SAFETY: takes nothing, always succeeds.
-    let task = unsafe { bpf_get_current_task() };
-    let stack: u64 = kernel(task, &config::TASK_STACK);
-    let regs = stack + THREAD_SIZE - size_of::<pt_regs>() as u64;
-    let read = |offset: usize| kernel_at::<u64>(regs + offset as u64).unwrap_or(0);
-    (read(core::mem::offset_of!(pt_regs, r14)), read(core::mem::offset_of!(pt_regs, rsp)))
+    (entered(offset_of!(pt_regs, r14)), user_stack())
 }

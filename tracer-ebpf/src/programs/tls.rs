@@ -2,6 +2,9 @@
 //!
 //! While a thread is inside such a call, a socket call on it moves ciphertext of that call's session: that is how a
 //! session is bound to its socket ("nested"). Nothing is concluded from time or from what a thread did before.
+//!
+//! A call may be left without passing its exit (longjmp, an exception), and a thread may go on with another stack while
+//! it is in one (a coroutine). So the socket call must be made from below the TLS call on the stack, and near it.
 
 use core::ffi::c_void;
 
@@ -10,25 +13,24 @@ use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::{bpf_get_attach_cookie, bpf_get_current_pid_tgid};
 use aya_ebpf::macros::{uprobe, uretprobe};
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
-use tracer_ebpf::{Data, Header, Session, SessionKey, flag, kind, program};
+use tracer_ebpf::{Bind, Data, Header, Session, SessionKey, flag, kind, program, source};
 
 use crate::buffers::Buffers;
 use crate::counters::{count, hit};
-use crate::maps::{SESSIONS, THREADS};
+use crate::maps::{DESCRIPTORS, SESSIONS, THREADS};
 use crate::memory::user;
 use crate::ship::{self, LookForTls};
 use crate::{config, registers, shed, socket, transfer};
-
-/// The flag of an insertion that must not replace.
-const BPF_NOEXIST: u64 = 1;
 
 /// The TLS call that a thread or a goroutine is in; value of the thread map.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct Thread {
-    /// Whether it is in one.
+    /// Whether it is in one: 0, or one of [`DATA`] and [`HANDSHAKE`].
     pub active: u32,
     pub write: u32,
+    /// Where the thread's stack ended when the call was entered.
+    pub stack: u64,
     pub session: u64,
     pub buffer: u64,
     /// Where the call stores its length; 0: the length is its result.
@@ -36,20 +38,28 @@ pub struct Thread {
     /// Id of the connection that a nested socket call used; 0: none yet.
     pub connection: u64,
     pub entered: u64,
-    /// Whether the connection was found by the session's file descriptor instead.
-    pub by_fd: u64,
 }
 
-/// Binds the TLS call that this thread is in, if any, to the connection. Whether there is one.
-#[inline(always)]
-pub fn bind(pid_tgid: u64, connection: u64) -> bool {
-    let Some(thread) = THREADS.get_ptr_mut(&pid_tgid) else { return false };
-    // SAFETY: an element of our map that only this thread uses.
-    let thread = unsafe { &mut *thread };
-    thread.bind(connection)
-}
+/// The flag of an insertion that must not replace.
+const BPF_NOEXIST: u64 = 1;
+
+/// The thread is in a call that moves plaintext.
+pub const DATA: u32 = 1;
+/// The thread is in a call that does nothing but the handshake, which may call back into the application: what sockets
+/// are used there says nothing.
+const HANDSHAKE: u32 = 2;
+
+/// How deep the stack inside of a TLS call is at most where it makes socket calls: libraries themselves need a few
+/// kilobytes, an application's own BIO some more.
+const DEEP: u64 = 64 * 1024;
 
 impl Thread {
+    /// Whether this place of the stack is inside of the call.
+    #[inline(always)]
+    fn is_around(&self, stack: u64) -> bool {
+        stack == 0 || (stack < self.stack && self.stack - stack < DEEP)
+    }
+
     /// Binds the call, if it is in one, to the connection. Whether it is.
     #[inline(always)]
     pub fn bind(&mut self, connection: u64) -> bool {
@@ -64,8 +74,74 @@ impl Thread {
     }
 }
 
+/// Whether this thread is in a TLS call that moves plaintext, at this very moment.
 #[inline(always)]
-fn enter(ctx: &ProbeContext, write: bool, length: Option<usize>) {
+pub fn is_in_call(pid_tgid: u64) -> bool {
+    // SAFETY: an element of our map that only this thread uses.
+    let Some(thread) = (unsafe { THREADS.get(&pid_tgid) }) else { return false };
+    thread.active == DATA && thread.is_around(registers::user_stack())
+}
+
+/// The session whose call this thread is in, of whatever kind, where its stack ends at `stack`.
+#[inline(always)]
+pub fn session_of_call(pid_tgid: u64, stack: u64) -> Option<SessionKey> {
+    // SAFETY: an element of our map that only this thread uses.
+    let thread = unsafe { THREADS.get(&pid_tgid) }.filter(|thread| thread.active != 0 && thread.is_around(stack))?;
+    Some(SessionKey { tgid: pid_tgid >> 32, session: thread.session })
+}
+
+/// A session's entry; a new one if there is none.
+#[inline(always)]
+pub fn session(key: &SessionKey) -> Option<&'static mut Session> {
+    let session = SESSIONS.get_ptr_mut(key).or_else(|| {
+        let session = Session { id: socket::new_id(), ..Session::default() };
+        // The other direction may do the same at this moment.
+        let _ = SESSIONS.insert(key, &session, BPF_NOEXIST);
+        SESSIONS.get_ptr_mut(key)
+    })?;
+    // SAFETY: an element of our map; a session is used by one call at a time in each direction.
+    Some(unsafe { &mut *session })
+}
+
+/// Takes note of the connection that a session is on. Where it was known to be on another one, the stronger source
+/// wins, and the later of two that are alike: then the session has begun anew.
+#[inline(never)]
+pub fn learn(session: &mut Session, connection: u64, source: u64, pid_tgid: u64) {
+    if session.id == connection {
+        session.source = session.source.max(source);
+        return;
+    }
+    if session.source == source::NONE {
+        if session.read + session.written > 0 {
+            let left_out = if shed::takes(connection) { flag::SHED } else { 0 };
+            let (program, flags) = (program::TLS_EXIT as u8, source_flag(source) | left_out);
+            let time = ship::now();
+            let header = Header { kind: kind::BIND, program, flags, captured: 0, time, pid_tgid, connection };
+            let _ = ship::plain(&Bind { header, session: session.id });
+        }
+        session.id = connection;
+        session.source = source;
+        return;
+    }
+    if session.source != source {
+        count(|counters| counters.tuple_disagreements += 1);
+    }
+    if source >= session.source {
+        *session = Session { id: connection, source, ..Session::default() };
+    }
+}
+
+/// Binds the TLS call that this thread is in, if any, to the connection. Whether there is one.
+#[inline(always)]
+pub fn bind(pid_tgid: u64, connection: u64) -> bool {
+    let Some(thread) = THREADS.get_ptr_mut(&pid_tgid) else { return false };
+    // SAFETY: an element of our map that only this thread uses.
+    let thread = unsafe { &mut *thread };
+    thread.bind(connection)
+}
+
+#[inline(always)]
+fn enter(ctx: &ProbeContext, active: u32, write: bool, length: Option<usize>) {
     hit(program::TLS_ENTER);
     let pid_tgid = bpf_get_current_pid_tgid();
     let thread = THREADS.get_ptr_mut(&pid_tgid).or_else(|| {
@@ -75,18 +151,23 @@ fn enter(ctx: &ProbeContext, write: bool, length: Option<usize>) {
     let Some(thread) = thread else { return };
     // SAFETY: an element of our map that only this thread uses.
     let thread = unsafe { &mut *thread };
+    if active == HANDSHAKE && thread.active == DATA && thread.session == ctx.arg(0).unwrap_or(0) {
+        // BoringSSL makes the handshake inside of the first call that moves data.
+        return;
+    }
     if thread.active != 0 {
         count(|counters| counters.abandoned_calls += 1);
     }
     *thread = Thread {
-        active: 1,
+        active,
         write: u32::from(write),
+        // SAFETY: a probe's context is its registers.
+        stack: unsafe { registers::stack(ctx.as_ptr() as *const pt_regs) },
         session: ctx.arg(0).unwrap_or(0),
         buffer: ctx.arg(1).unwrap_or(0),
         length: length.and_then(|index| ctx.arg(index)).unwrap_or(0),
         connection: 0,
         entered: ship::now(),
-        by_fd: 0,
     };
 }
 
@@ -97,7 +178,7 @@ fn exit(result: i32, ctx: *mut c_void) {
     let Some(thread) = THREADS.get_ptr_mut(&pid_tgid) else { return };
     // SAFETY: an element of our map that only this thread uses.
     let thread = unsafe { &mut *thread };
-    if thread.active == 0 {
+    if thread.active != DATA {
         return;
     }
     thread.active = 0;
@@ -111,6 +192,17 @@ fn exit(result: i32, ctx: *mut c_void) {
     };
     if length > 0 {
         moved(thread, pid_tgid, length, cookie(ctx));
+    }
+}
+
+#[inline(always)]
+fn handshake_ended() {
+    hit(program::TLS_EXIT);
+    let Some(thread) = THREADS.get_ptr_mut(&bpf_get_current_pid_tgid()) else { return };
+    // SAFETY: an element of our map that only this thread uses.
+    let thread = unsafe { &mut *thread };
+    if thread.active == HANDSHAKE {
+        thread.active = 0;
     }
 }
 
@@ -132,22 +224,9 @@ pub fn moved(thread: &Thread, pid_tgid: u64, length: u64, cookie: u64) {
 #[inline(always)]
 pub fn advance(thread: &Thread, pid_tgid: u64, length: u64, cookie: u64) -> Option<Data> {
     let key = SessionKey { tgid: pid_tgid >> 32, session: thread.session };
-    let session = SESSIONS.get_ptr_mut(&key).or_else(|| {
-        let session = Session {
-            id: if thread.connection != 0 { thread.connection } else { socket::new_id() },
-            by_fd: thread.by_fd,
-            ..Session::default()
-        };
-        // The other direction may do the same at this moment.
-        let _ = SESSIONS.insert(&key, &session, BPF_NOEXIST);
-        SESSIONS.get_ptr_mut(&key)
-    })?;
-    // SAFETY: an element of our map; a session is used by one call at a time in each direction.
-    let session = unsafe { &mut *session };
-    if thread.connection != 0 && session.id != thread.connection {
-        *session = Session { id: thread.connection, by_fd: thread.by_fd, ..Session::default() };
-    } else if thread.connection != 0 && thread.by_fd == 0 {
-        session.by_fd = 0;
+    let session = session(&key)?;
+    if thread.connection != 0 {
+        learn(session, thread.connection, source::NESTED, pid_tgid);
     }
     let write = thread.write != 0;
     let counter = if write { &mut session.written } else { &mut session.read };
@@ -157,13 +236,22 @@ pub fn advance(thread: &Thread, pid_tgid: u64, length: u64, cookie: u64) -> Opti
     let header = Header {
         kind: kind::DATA,
         program: cookie as u8,
-        flags: flag::TLS | if write { flag::WRITE } else { 0 } | if session.by_fd != 0 { flag::BY_FD } else { 0 },
+        flags: flag::TLS | if write { flag::WRITE } else { 0 } | source_flag(session.source),
         captured: 0,
         time: now,
         pid_tgid,
         connection: session.id,
     };
     Some(Data { header, position, length: length as u32, elapsed: (now - thread.entered) as u32 })
+}
+
+#[inline(always)]
+fn source_flag(source: u64) -> u16 {
+    match source {
+        source::FD => flag::BY_FD,
+        source::CIPHERTEXT => flag::BY_CIPHERTEXT,
+        _ => 0,
+    }
 }
 
 /// The number that user space attached the probe with: which library it is.
@@ -182,13 +270,14 @@ pub fn forget(session: u64) {
     hit(program::TLS_FREE);
     let key = SessionKey { tgid: bpf_get_current_pid_tgid() >> 32, session };
     let _ = SESSIONS.remove(&key);
+    let _ = DESCRIPTORS.remove(&key);
 }
 
 macro_rules! enter_programs {
-    ($($(#[$doc:meta])* $name:ident: $write:literal, $length:expr;)*) => {
+    ($($(#[$doc:meta])* $name:ident: $active:expr, $write:literal, $length:expr;)*) => {
         $($(#[$doc])* #[uprobe]
         pub fn $name(ctx: ProbeContext) -> u32 {
-            enter(&ctx, $write, $length);
+            enter(&ctx, $active, $write, $length);
             0
         })*
     };
@@ -196,14 +285,15 @@ macro_rules! enter_programs {
 
 // By direction, and by the argument that points to where the length is stored.
 enter_programs! {
-    tls_read: false, None;
-    tls_read_rcx: false, Some(3);
-    tls_read_r8: false, Some(4);
-    tls_read_r9: false, Some(5);
-    tls_write: true, None;
-    tls_write_rcx: true, Some(3);
-    tls_write_r8: true, Some(4);
-    tls_write_r9: true, Some(5);
+    tls_read: DATA, false, None;
+    tls_read_rcx: DATA, false, Some(3);
+    tls_read_r8: DATA, false, Some(4);
+    tls_read_r9: DATA, false, Some(5);
+    tls_write: DATA, true, None;
+    tls_write_rcx: DATA, true, Some(3);
+    tls_write_r8: DATA, true, Some(4);
+    tls_write_r9: DATA, true, Some(5);
+    tls_handshake: HANDSHAKE, true, None;
 }
 
 /// On an instruction behind the inner call, with its result still in the result register.
@@ -219,6 +309,20 @@ pub fn tls_result(ctx: ProbeContext) -> u32 {
 #[uretprobe]
 pub fn tls_return(ctx: RetProbeContext) -> u32 {
     exit(ctx.ret(), ctx.as_ptr());
+    0
+}
+
+/// As [`tls_result`], of a call that does nothing but the handshake.
+#[uprobe]
+pub fn tls_handshake_result(_ctx: ProbeContext) -> u32 {
+    handshake_ended();
+    0
+}
+
+/// As [`tls_return`], likewise.
+#[uretprobe]
+pub fn tls_handshake_return(_ctx: RetProbeContext) -> u32 {
+    handshake_ended();
     0
 }
 

@@ -10,7 +10,7 @@ use crate::maps::SOCKETS;
 use crate::memory::kernel;
 use crate::ship::{self, LookForTls, Shipped};
 use crate::socket::{self, Class};
-use crate::{config, datagram, go, memory, shed, tls};
+use crate::{ciphertext, config, datagram, go, memory, shed, tls};
 
 pub const MSG_PEEK: i32 = 2;
 pub const MSG_TRUNC: i32 = 0x20;
@@ -87,8 +87,10 @@ pub fn ended(transfer: &Transfer, source: impl crate::source::Source) {
 
 #[inline(always)]
 fn stream(transfer: &Transfer, socket: &mut Socket, pid_tgid: u64, source: impl crate::source::Source) {
-    let nested = tls::bind(pid_tgid, socket.id) || go::bind(pid_tgid, socket.id);
-    if nested {
+    let nested = tls::is_in_call(pid_tgid)
+        && (socket.flags & socket_flag::TLS != 0 || ciphertext::begins(transfer, source))
+        && tls::bind(pid_tgid, socket.id);
+    if nested || go::bind(pid_tgid, socket.id) || ciphertext::carries(transfer, pid_tgid, socket.id, source) {
         socket.flags |= socket_flag::TLS;
         if !shed::takes_socket(socket) {
             socket::announce(transfer.sk, socket, transfer.program(), pid_tgid);

@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use symbols::{ElfError, LibraryKind, TlsLibrary};
+use symbols::{ElfError, LibraryKind, Linkage, TlsLibrary};
 
 use super::{FileId, MappedFile};
 use crate::sys;
@@ -13,7 +13,7 @@ use crate::sys;
 /// A TLS library inside a file.
 pub type Library = TlsLibrary;
 
-/// A file that holds TLS libraries. It stays open, so that probes go into this very file whatever happens to its name.
+/// A file that holds TLS libraries, or what belongs to them. It stays open, so that probes go into this very file whatever happens to its name.
 #[derive(Debug)]
 pub struct LibraryFile {
     /// Which file.
@@ -22,6 +22,8 @@ pub struct LibraryFile {
     pub path: PathBuf,
     /// What is in it.
     pub libraries: Vec<Library>,
+    /// What else in it matters.
+    pub linkage: Linkage,
     file: File,
 }
 
@@ -38,7 +40,7 @@ pub enum LibraryError {
 }
 
 impl LibraryFile {
-    /// Looks into a file that a process has mapped; `None`: it holds no TLS library.
+    /// Looks into a file that a process has mapped; `None`: it holds nothing that matters.
     pub fn open(pid: u32, mapped: &MappedFile) -> Result<Option<Self>, LibraryError> {
         Self::look_into(mapped.open(pid)?, mapped.id, &mapped.path)
     }
@@ -58,9 +60,9 @@ impl LibraryFile {
         if !bytes.starts_with(b"\x7fELF") {
             return Ok(None);
         }
-        let libraries = symbols::tls_libraries(&bytes)?;
-        let found = !libraries.is_empty();
-        Ok(found.then(|| Self { id, path: path.to_owned(), libraries, file }))
+        let (libraries, linkage) = (symbols::tls_libraries(&bytes)?, symbols::linkage(&bytes)?);
+        let found = !libraries.is_empty() || linkage != Linkage::default();
+        Ok(found.then(|| Self { id, path: path.to_owned(), libraries, linkage, file }))
     }
 
     /// A path that leads to this file for as long as it is open.

@@ -4,10 +4,11 @@
 //! on disk has been replaced meanwhile. A process that execs gets probes in the libraries that are already known
 //! before it maps them: the kernel puts a probe into a mapping when it is made.
 
+mod ciphertext;
 pub mod library;
 mod maps;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
 use std::ops::Range;
 use std::path::Path;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use protocols::Time;
 use symbols::{Arguments, Exit, Function, LibraryKind, Register, Role, Session, Site};
 
+use ciphertext::Ciphertext;
 pub use library::{Library, LibraryFile};
 pub use maps::{FileId, MappedFile, mapped_files};
 
@@ -26,7 +28,7 @@ use crate::record::now;
 /// The probes of the traced processes.
 #[derive(Debug, Default)]
 pub struct Attacher {
-    /// Every file that was looked into; `None`: no TLS library in it.
+    /// Every file that was looked into; `None`: nothing in it matters.
     files: HashMap<FileId, Option<Arc<LibraryFile>>>,
     processes: HashMap<u32, Process>,
     /// Since when the probes of a library, by its number, are all in place.
@@ -38,6 +40,9 @@ pub struct Attacher {
 #[derive(Debug, Default)]
 struct Process {
     probes: HashMap<FileId, Vec<Probe>>,
+    /// What it had mapped at the last look, as far as it matters.
+    mapped: HashSet<FileId>,
+    ciphertext: Ciphertext,
 }
 
 /// What a look at a process found.
@@ -58,7 +63,11 @@ impl Attacher {
             // It has ended meanwhile; its exit is reported on its own.
             Err(_) => return scan,
         };
+        let mut mapped = HashSet::new();
         for file in likeliest_first(files) {
+            if self.files.get(&file.id).is_some_and(Option::is_some) {
+                mapped.insert(file.id);
+            }
             if self.processes.get(&pid).is_some_and(|process| process.probes.contains_key(&file.id)) {
                 // They were put there before it was mapped, perhaps.
                 self.begin_go(kernel, pid, file.id, Some(&file), &mut scan);
@@ -66,6 +75,7 @@ impl Attacher {
             }
             match self.look_into(pid, &file) {
                 Ok(Some(library)) => {
+                    mapped.insert(file.id);
                     self.attach(kernel, pid, library, &mut scan);
                     self.begin_go(kernel, pid, file.id, Some(&file), &mut scan);
                 }
@@ -73,6 +83,8 @@ impl Attacher {
                 Err(error) => scan.failures.push(format!("{}: {error}", file.path.display())),
             }
         }
+        self.processes.entry(pid).or_default().mapped = mapped;
+        self.compare_where_likely(kernel, pid, &mut scan);
         if !scan.failures.is_empty() && mapped_files(pid).map_or(true, |files| files.is_empty()) {
             // It has ended meanwhile.
             scan.failures.clear();
@@ -93,7 +105,8 @@ impl Attacher {
 
     /// Puts probes into every library known so far, for a process that may map them in a moment.
     pub fn attach_ahead(&mut self, kernel: &mut Kernel, pid: u32) {
-        let known: Vec<_> = self.files.values().flatten().cloned().collect();
+        let matters = |file: &&Arc<LibraryFile>| !file.libraries.is_empty() || file.linkage.loader.is_some();
+        let known: Vec<_> = self.files.values().flatten().filter(matters).cloned().collect();
         let mut scan = Scan::default();
         for library in known {
             if !self.processes.get(&pid).is_some_and(|process| process.probes.contains_key(&library.id)) {
@@ -120,12 +133,21 @@ impl Attacher {
         }
     }
 
+    /// Puts probes into every library known so far where a process has none yet and may load one: then those of an
+    /// installed library are there before its first call.
+    pub fn attach_where_late(&mut self, kernel: &mut Kernel, pid: u32) {
+        if self.names(pid).is_empty() && self.mapped(pid).iter().any(|file| file.linkage.loader.is_some()) {
+            self.attach_ahead(kernel, pid);
+        }
+    }
+
     /// Takes a process's probes away.
     pub fn forget(&mut self, kernel: &mut Kernel, pid: u32) {
         kernel.remove_go_process(pid);
         if self.until.is_none() {
             self.since.remove(&pid);
         }
+        self.stop_comparing(kernel, pid);
         let probes = self.processes.remove(&pid).into_iter().flat_map(|process| process.probes.into_values());
         for probe in probes.flatten() {
             kernel.remove_probe(probe);
@@ -156,11 +178,19 @@ impl Attacher {
         let probes = self.processes.entry(pid).or_default().probes.entry(file.id).or_default();
         let mut complete = Vec::new();
         for library in file.libraries.iter().filter(|library| is_supported(library)) {
-            match kernel.probe(&file.probe_path(), &points(library), nonzero) {
+            let points = points(library.cheapest(), library::number(library.kind));
+            match kernel.probe(&file.probe_path(), &points, nonzero) {
                 Ok(placed) => {
                     probes.extend(placed);
                     complete.push(library.kind);
                 }
+                Err(error) => scan.failures.push(format!("{}: {error}", file.path.display())),
+            }
+        }
+        if let Some(offset) = file.linkage.loader {
+            let point = Point { program: "loaded", offset: offset.0, cookie: 0 };
+            match kernel.probe(&file.probe_path(), &[point], nonzero) {
+                Ok(placed) => probes.extend(placed),
                 Err(error) => scan.failures.push(format!("{}: {error}", file.path.display())),
             }
         }
@@ -173,7 +203,11 @@ impl Attacher {
 
 impl Libraries for Attacher {
     fn names(&self, pid: u32) -> Vec<&'static str> {
-        let files = self.processes.get(&pid).into_iter().flat_map(|process| process.probes.keys());
+        let files = self.processes.get(&pid).into_iter().flat_map(|process| {
+            // Before the first look, whatever it may map.
+            let is_mapped = |id: &&FileId| process.mapped.is_empty() || process.mapped.contains(id);
+            process.probes.keys().filter(is_mapped)
+        });
         let libraries = files.filter_map(|id| self.files.get(id)?.as_deref());
         let supported = libraries.flat_map(|file| file.libraries.iter().filter(|library| is_supported(library)));
         supported.map(|library| library.kind.name()).collect()
@@ -204,12 +238,10 @@ pub fn is_supported(library: &Library) -> bool {
     library.functions.iter().any(moves) && library.session == Session::Every
 }
 
-/// Every probe of a library. The exits come first: an entry whose exit is never seen would leave its thread inside a TLS
-/// call.
-fn points(library: &Library) -> Vec<Point> {
-    let cookie = library::number(library.kind);
-    let exits = library.cheapest().flat_map(exits);
-    let all = exits.chain(library.cheapest().flat_map(enters));
+/// Every probe of these functions. The exits come first: an entry whose exit is never seen would leave its thread inside
+/// a TLS call.
+fn points<'a>(functions: impl Iterator<Item = &'a Function> + Clone, cookie: u64) -> Vec<Point> {
+    let all = functions.clone().flat_map(exits).chain(functions.flat_map(enters));
     all.map(|(program, site)| Point { program, offset: site.offset.0, cookie }).collect()
 }
 
@@ -224,17 +256,22 @@ fn enters(function: &Function) -> Vec<(&'static str, &Site)> {
 }
 
 fn exits(function: &Function) -> Vec<(&'static str, &Site)> {
-    let program = match &function.exit {
-        Exit::Result(_) if function.role == Role::Handshake => "go_handshake_return",
-        Exit::Result(_) if function.arguments == Arguments::Go => "go_return",
-        Exit::Result(_) if function.arguments == Arguments::GoSpilled => "go_return_spilled",
-        Exit::Result(_) => "tls_result",
-        Exit::Return(_) => "tls_return",
-        Exit::Through(_) | Exit::Unneeded => return Vec::new(),
-    };
-    let waits = matches!(function.role, Role::Read | Role::Write | Role::Handshake);
-    let waits = waits && enter_program(function.role, function.arguments).is_some();
-    function.exit.sites().iter().filter(|_| waits).map(|site| (program, site)).collect()
+    let program = enter_program(function.role, function.arguments).and_then(|_| exit_program(function));
+    function.exit.sites().iter().filter_map(|site| Some((program?, site))).collect()
+}
+
+/// The program for the exit of a function that has one for its entry; `None`: it needs none.
+fn exit_program(function: &Function) -> Option<&'static str> {
+    Some(match (&function.exit, function.role, function.arguments) {
+        (Exit::Result(_), Role::Handshake, Arguments::Go | Arguments::GoSpilled) => "go_handshake_return",
+        (Exit::Result(_), Role::Handshake, _) => "tls_handshake_result",
+        (Exit::Return(_), Role::Handshake, _) => "tls_handshake_return",
+        (Exit::Result(_), Role::Read | Role::Write, Arguments::Go) => "go_return",
+        (Exit::Result(_), Role::Read | Role::Write, Arguments::GoSpilled) => "go_return_spilled",
+        (Exit::Result(_), Role::Read | Role::Write, _) => "tls_result",
+        (Exit::Return(_), Role::Read | Role::Write, _) => "tls_return",
+        _ => return None,
+    })
 }
 
 /// The program for the entry of a function; `None`: it needs none.
@@ -252,7 +289,12 @@ fn enter_program(role: Role, arguments: Arguments) -> Option<&'static str> {
         (Role::Write, Arguments::WithLength(Register::Rcx)) => "tls_write_rcx",
         (Role::Write, Arguments::WithLength(Register::R8)) => "tls_write_r8",
         (Role::Write, Arguments::WithLength(Register::R9)) => "tls_write_r9",
-        (Role::Free | Role::Clear, _) => "tls_free",
+        (Role::Free, _) => "tls_free",
+        (Role::Clear, _) => "tls_clear",
+        (Role::SetFd, _) => "tls_set_fd",
+        (Role::SetOneFd, _) => "tls_set_one_fd",
+        (Role::Ciphertext, _) => "tls_ciphertext",
+        (Role::Handshake, _) => "tls_handshake",
         _ => return None,
     })
 }

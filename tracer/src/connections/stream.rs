@@ -41,7 +41,18 @@ pub struct Stream {
     connection: Connection,
     /// Where the next byte of the socket stands in each direction: TCP positions come modulo 2^32.
     next: [u64; 2],
+    /// How the socket of its TLS session was found.
+    bound: TupleSource,
+    /// Whether a record has named it.
+    pub reported: bool,
+    /// Exchanges of a TLS session whose socket is about to show, with the thread that completed each.
+    held_back: Vec<(u64, Exchange)>,
+    /// Whether its socket has shown, or has not in time.
+    settled: bool,
 }
+
+/// Exchanges that wait for a session's socket at most.
+const HELD_BACK: usize = 256;
 
 impl Stream {
     /// A connection of which bytes came before (or without) its addresses.
@@ -70,6 +81,10 @@ impl Stream {
             client: None,
             connection: Connection::new(candidates.clone(), context, None),
             next: [0; 2],
+            bound: TupleSource::None,
+            reported: false,
+            held_back: Vec::new(),
+            settled: false,
         }
     }
 
@@ -109,8 +124,52 @@ impl Stream {
         if let Some((local, remote)) = ends {
             self.info.local = Some(local);
             self.info.remote = Some(remote);
-            self.info.tuple_source = if self.info.tls.is_some() { TupleSource::Nested } else { TupleSource::Socket };
         }
+        self.tell_source();
+    }
+
+    fn tell_source(&mut self) {
+        self.info.tuple_source = match (&self.info.local, &self.info.tls) {
+            (None, _) => TupleSource::None,
+            (Some(_), None) => TupleSource::Socket,
+            (Some(_), Some(_)) => self.bound,
+        };
+    }
+
+    /// A TLS session's stream turns out to be on a socket, whose own stream is given up: it carried ciphertext.
+    pub fn join(&mut self, socket: Self, flags: u16) {
+        if socket.reported || !self.reported {
+            self.info.id = socket.info.id;
+        }
+        self.info.transport = socket.info.transport;
+        (self.info.local, self.info.remote) = (socket.info.local, socket.info.remote);
+        (self.socket, self.closed) = (socket.socket, socket.closed);
+        if let Some(client) = socket.client {
+            self.client = Some(client);
+            self.info.role = role(self.client);
+        }
+        self.reported |= socket.reported;
+        self.bound = source(flags);
+        self.tell_source();
+    }
+
+    /// Whether its exchanges have to wait for its socket: ciphertext is sent after the call that made it, and shows the
+    /// socket then.
+    pub fn awaits_socket(&self) -> bool {
+        !self.settled && self.info.tls.is_some() && self.socket == 0 && self.held_back.len() < HELD_BACK
+    }
+
+    /// Puts exchanges aside; whether they are the first.
+    pub fn hold_back(&mut self, thread: u64, exchanges: impl Iterator<Item = Exchange>) -> bool {
+        let first = self.held_back.is_empty();
+        self.held_back.extend(exchanges.map(|exchange| (thread, exchange)));
+        first && !self.held_back.is_empty()
+    }
+
+    /// Exchanges wait no longer: the socket has shown, or will not. Those that have waited.
+    pub fn settle(&mut self) -> Vec<(u64, Exchange)> {
+        self.settled = true;
+        std::mem::take(&mut self.held_back)
     }
 
     /// Takes bytes, or the end of a direction.
@@ -128,8 +187,9 @@ impl Stream {
         if tls && self.info.tls.is_none() {
             self.begin_tls(data.header.program, libraries, Time(data.header.time));
         }
-        if tls && self.info.tuple_source != TupleSource::None {
-            self.info.tuple_source = if flags & flag::BY_FD != 0 { TupleSource::Fd } else { TupleSource::Nested };
+        if tls {
+            self.bound = source(flags);
+            self.tell_source();
         }
         let end = Time(data.header.time);
         if flags & flag::END != 0 {
@@ -204,9 +264,6 @@ impl Stream {
         let only = || if let [only] = libraries.names(self.pid)[..] { Some(only) } else { None };
         let library = library::name(number).or_else(only).unwrap_or("unknown");
         self.info.tls = Some(Tls { library });
-        if self.info.tuple_source == TupleSource::Socket {
-            self.info.tuple_source = TupleSource::Nested;
-        }
         if self.opened < libraries.covered(self.pid, number).start {
             // Its first calls may not have been seen.
             self.midstream = true;
@@ -242,6 +299,17 @@ impl Stream {
         if let Ok(missing @ 1..) = u64::try_from(missing) {
             self.connection.flush_before(direction, next + missing, out);
         }
+    }
+}
+
+/// How the socket of a TLS session was found, whose event has these flags.
+fn source(flags: u16) -> TupleSource {
+    if flags & flag::BY_FD != 0 {
+        TupleSource::Fd
+    } else if flags & flag::BY_CIPHERTEXT != 0 {
+        TupleSource::Ciphertext
+    } else {
+        TupleSource::Nested
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use protocols::{Counters, Exchange, Limits, Registration, Time};
-use tracer_ebpf::{Close, Data, Datagram, Open, Released, Tuple, flag, socket_flag};
+use tracer_ebpf::{Bind, Close, Data, Datagram, Open, Released, Tuple, flag, socket_flag};
 
 use super::flow::Flow;
 use super::holds::Holds;
@@ -14,7 +14,7 @@ use super::stream::Stream;
 use super::tap::Tap;
 use crate::kernel::Kernel;
 use crate::ledger;
-use crate::record::ConnectionInfo;
+use crate::record::{ConnectionInfo, TupleSource};
 
 /// The protocols to look for.
 pub type Candidates = Arc<[&'static Registration]>;
@@ -26,6 +26,10 @@ const GRACE_NS: u64 = 100_000_000;
 /// How long bytes that overtook others wait for them. The ring keeps order but for calls that overlap, so what has
 /// not come by then was lost.
 const PATIENCE_NS: u64 = 50_000_000;
+
+/// How long exchanges of a TLS session wait for its socket: the ciphertext of a response is sent right after the call
+/// that made it, by the same thread or another.
+const SOCKET_PATIENCE_NS: u64 = 30_000_000;
 
 /// How long a silent datagram flow is remembered.
 const FLOW_IDLE_NS: u64 = 60_000_000_000;
@@ -73,10 +77,14 @@ pub struct Table {
     /// Streams in the order in which they were opened, for eviction.
     order: VecDeque<u64>,
     waiting: VecDeque<(Time, u64)>,
+    /// TLS sessions whose exchanges wait for their socket.
+    unbound: VecDeque<(Time, u64)>,
     closing: VecDeque<(Time, u64)>,
     /// Makes printed ids unique across runs: this run's start.
     run: u64,
     opened: u64,
+    /// Of those, the ones that turned out to be one with another.
+    joined: u64,
     buffered: usize,
     tallies: Tallies,
     exchanges: Vec<Exchange>,
@@ -106,9 +114,11 @@ impl Table {
             holds: Holds::default(),
             order: VecDeque::new(),
             waiting: VecDeque::new(),
+            unbound: VecDeque::new(),
             closing: VecDeque::new(),
             run,
             opened: 0,
+            joined: 0,
             buffered: 0,
             tallies: Tallies::default(),
             exchanges: Vec::new(),
@@ -124,7 +134,7 @@ impl Table {
         }
         tallies.not_written = self.holds.not_written();
         tallies.unrecognised += self.flows.values().map(Flow::unrecognised).sum::<u64>();
-        tallies.connections.opened = self.opened;
+        tallies.connections.opened = self.opened - self.joined;
         tallies.connections.open = (self.streams.len() + self.flows.len()) as u64;
         tallies
     }
@@ -143,7 +153,8 @@ impl Table {
         self.insert(key, stream, Time(open.header.time), report);
     }
 
-    /// Bytes of a stream, or the end of a direction.
+    /// Bytes of a stream, or the end of a direction. Of the first bytes of a TLS session: the process, and how the
+    /// session's socket was found.
     pub fn data(
         &mut self,
         data: &Data,
@@ -151,7 +162,7 @@ impl Table {
         libraries: &dyn Libraries,
         kernel: &mut Kernel,
         report: Report<'_>,
-    ) {
+    ) -> Option<(u32, TupleSource)> {
         let key = data.header.connection;
         let now = Time(data.header.time);
         let pid = (data.header.pid_tgid >> 32) as u32;
@@ -159,7 +170,7 @@ impl Table {
             if data.header.flags & (flag::UNSEEN | flag::FAULT) == 0 {
                 self.tallies.attaching += u64::from(data.length);
             }
-            return;
+            return None;
         }
         self.count(data.header.flags, data.length, payload);
         if !self.streams.contains_key(&key) {
@@ -167,7 +178,8 @@ impl Table {
             let stream = Stream::unknown(id, pid, &self.settings.candidates, self.settings.limits);
             self.insert(key, stream, now, report);
         }
-        let Some(stream) = self.streams.get_mut(&key) else { return };
+        let stream = self.streams.get_mut(&key)?;
+        let was_tls = stream.info.tls.is_some();
         stream.thread = data.header.pid_tgid;
         let before = stream.held();
         let waited = stream.is_waiting();
@@ -180,12 +192,51 @@ impl Table {
             self.waiting.push_back((now, key));
         }
         self.buffered = (self.buffered + stream.held()).saturating_sub(before);
-        for exchange in self.exchanges.drain(..) {
-            report(stream.pid, data.header.pid_tgid, &stream.info, exchange);
+        let begun = (stream.info.tls.is_some() && !was_tls).then_some((stream.pid, stream.info.tuple_source));
+        if stream.awaits_socket() {
+            if stream.hold_back(data.header.pid_tgid, self.exchanges.drain(..)) {
+                self.unbound.push_back((now, key));
+            }
+        } else {
+            release(stream, report);
+            for exchange in self.exchanges.drain(..) {
+                stream.reported = true;
+                report(stream.pid, data.header.pid_tgid, &stream.info, exchange);
+            }
         }
         if self.buffered > self.settings.max_buffered {
             self.evict(key, now, report);
         }
+        begun
+    }
+
+    /// A TLS session has turned out to be on a connection: they go on as one. The process, and how it was found.
+    pub fn bind(&mut self, bind: &Bind, report: Report<'_>) -> Option<(u32, TupleSource)> {
+        let (key, now) = (bind.header.connection, Time(bind.header.time));
+        let mut session = self.streams.remove(&bind.session)?;
+        match self.streams.remove(&key) {
+            Some(mut socket) => {
+                self.buffered = self.buffered.saturating_sub(socket.held());
+                self.tap.close(socket.pid, &socket.facts(), now);
+                socket.close(now, &mut self.exchanges);
+                for exchange in self.exchanges.drain(..) {
+                    socket.reported = true;
+                    report(socket.pid, socket.thread, &socket.info, exchange);
+                }
+                add(&mut self.tallies, socket.counters());
+                self.joined += 1;
+                session.join(socket, bind.header.flags);
+            }
+            None => self.order.push_back(key),
+        }
+        if session.is_waiting() {
+            self.waiting.push_back((now, key));
+        }
+        release(&mut session, report);
+        let bound = (session.pid, session.info.tuple_source);
+        session.shed |= bind.header.flags & flag::SHED != 0;
+        self.streams.insert(key, session);
+        Some(bound)
     }
 
     /// Bytes that a call is about to write.
@@ -193,17 +244,19 @@ impl Table {
         self.holds.hold(data, payload);
     }
 
-    /// A call whose bytes are held has ended.
+    /// A call whose bytes are held has ended: they are data now.
     pub fn released(
         &mut self,
         released: &Released,
         libraries: &dyn Libraries,
         kernel: &mut Kernel,
         report: Report<'_>,
-    ) {
+    ) -> Option<(u32, TupleSource)> {
+        let mut begun = None;
         for (data, payload) in self.holds.release(released) {
-            self.data(&data, &payload, libraries, kernel, report);
+            begun = begun.or(self.data(&data, &payload, libraries, kernel, report));
         }
+        begun
     }
 
     /// One datagram.
@@ -261,6 +314,11 @@ impl Table {
             }
             self.waiting.pop_front();
             self.flush(key, report);
+        }
+        while let Some((_, key)) = self.unbound.pop_front_if(|(since, _)| since.0 + SOCKET_PATIENCE_NS <= now.0) {
+            if let Some(stream) = self.streams.get_mut(&key) {
+                release(stream, report);
+            }
         }
         while let Some((since, key)) = self.closing.front().copied() {
             if since.0 + GRACE_NS > now.0 {
@@ -333,7 +391,9 @@ impl Table {
         let before = stream.held();
         stream.flush(&mut self.exchanges);
         self.buffered = (self.buffered + stream.held()).saturating_sub(before);
+        release(stream, report);
         for exchange in self.exchanges.drain(..) {
+            stream.reported = true;
             report(stream.pid, stream.thread, &stream.info, exchange);
         }
     }
@@ -341,6 +401,7 @@ impl Table {
     fn remove(&mut self, key: u64, at: Time, report: Report<'_>) -> bool {
         let Some(mut stream) = self.streams.remove(&key) else { return false };
         self.buffered = self.buffered.saturating_sub(stream.held());
+        release(&mut stream, report);
         self.tap.close(stream.pid, &stream.facts(), at);
         stream.close(at, &mut self.exchanges);
         add(&mut self.tallies, stream.counters());
@@ -367,6 +428,14 @@ impl Table {
             }
             !over
         });
+    }
+}
+
+/// Reports what has waited for a session's socket.
+fn release(stream: &mut Stream, report: Report<'_>) {
+    for (thread, exchange) in stream.settle() {
+        stream.reported = true;
+        report(stream.pid, thread, &stream.info, exchange);
     }
 }
 

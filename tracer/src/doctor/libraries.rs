@@ -33,7 +33,7 @@ pub fn examine(traced: &[u32], process: &mut Process) {
 
 fn look_into(pid: u32, file: &MappedFile, processes: usize, process: &mut Process) -> Result<(), LibraryError> {
     let path = file.path.display().to_string();
-    if let Some(found) = LibraryFile::open(pid, file)? {
+    if let Some(found) = LibraryFile::open(pid, file)?.filter(|found| !found.libraries.is_empty()) {
         process.libraries.extend(found.libraries.iter().map(|library| describe(library, path.clone(), processes)));
         return Ok(());
     }
@@ -53,6 +53,7 @@ fn describe(library: &symbols::TlsLibrary, path: String, processes: usize) -> Li
                 Role::Read => "read",
                 Role::Write => "write",
                 Role::Handshake => "handshake",
+                Role::SetFd | Role::SetOneFd => "descriptor",
                 _ => "end",
             },
             kind: match program {

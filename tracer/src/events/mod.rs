@@ -1,7 +1,7 @@
 //! From the ring's bytes to events. Nothing is believed: kinds and lengths are checked, and what is not understood is
 //! counted by the caller.
 
-use tracer_ebpf::{Close, Data, Datagram, Header, Open, Process, Released, kind};
+use tracer_ebpf::{Bind, Close, Data, Datagram, Header, Open, Process, Released, kind};
 
 use crate::sys;
 
@@ -26,6 +26,10 @@ pub enum Event<'a> {
     Exec(Process),
     /// A traced process ended.
     Exit(Process),
+    /// A TLS session has turned out to be on a connection.
+    Bind(Bind),
+    /// A traced process has loaded a library, or is about to.
+    Loaded(Process),
 }
 
 impl Event<'_> {
@@ -37,7 +41,8 @@ impl Event<'_> {
             Self::Datagram(datagram, _) => &datagram.header,
             Self::Open(open) => &open.header,
             Self::Close(close) => &close.header,
-            Self::Fork(process) | Self::Exec(process) | Self::Exit(process) => &process.header,
+            Self::Bind(bind) => &bind.header,
+            Self::Fork(process) | Self::Exec(process) | Self::Exit(process) | Self::Loaded(process) => &process.header,
         }
     }
 }
@@ -90,6 +95,8 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, Rejected> {
         kind::FORK => Event::Fork(fixed(bytes)?),
         kind::EXEC => Event::Exec(fixed(bytes)?),
         kind::EXIT => Event::Exit(fixed(bytes)?),
+        kind::BIND => Event::Bind(fixed(bytes)?),
+        kind::LOADED => Event::Loaded(fixed(bytes)?),
         kind => return Err(Rejected::UnknownKind { kind }),
     })
 }

@@ -1,12 +1,13 @@
 //! Loading the kernel programs and attaching those that are not bound to a process.
 
+use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::path::Path;
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, RawTracePoint};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
-use tracer_ebpf::{Counters, GOROUTINE_CALL, GoroutineKey, Socket, socket_flag};
+use tracer_ebpf::{Counters, GOROUTINE_CALL, GoroutineKey, Socket, process_flag, socket_flag};
 
 use super::btf::{Btf, BtfError};
 use super::layout;
@@ -150,6 +151,8 @@ pub struct Kernel {
     switches: Array<MapData, u32>,
     counters: PerCpuArray<MapData, [u64; COUNTER_WORDS]>,
     awaits_addresses: bool,
+    /// Processes whose sends are compared with what their TLS libraries make.
+    compared: HashSet<u32>,
     placer: Placer,
     remover: Remover,
 }
@@ -219,6 +222,7 @@ impl Kernel {
             ebpf,
             hook,
             awaits_addresses: false,
+            compared: HashSet::new(),
             placer,
             remover: Remover::default(),
         };
@@ -266,6 +270,19 @@ impl Kernel {
                 let _ = self.goroutines.remove(&key);
             }
         }
+    }
+
+    /// Compares what a process sends with what its TLS libraries make, or no longer.
+    pub fn compare_ciphertext(&mut self, pid: u32, compare: bool) -> Result<(), KernelError> {
+        let changed = if compare { self.compared.insert(pid) } else { self.compared.remove(&pid) };
+        if changed {
+            let flags = if compare { process_flag::CIPHERTEXT } else { 0 };
+            // BPF_EXIST: it may have ended meanwhile.
+            let _ = self.processes.insert(pid, flags, 2);
+            let count = self.compared.len() as u32;
+            self.switches.set(2, count, 0).map_err(map_error("SWITCHES"))?;
+        }
+        Ok(())
     }
 
     /// Marks a socket whose bytes are of no interest, or whose protocol is known. Forgotten sockets are ignored.

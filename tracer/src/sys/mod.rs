@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use aya::maps::{MapData, RingBuf};
 use aya_obj::generated::{BPF_F_UPROBE_MULTI_RETURN, bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type};
 use tokio::io::unix::AsyncFd;
-use tracer_ebpf::{Close, Counters, Data, Datagram, GoroutineKey, Header, Open, Process, Released, Socket};
+use tracer_ebpf::{Bind, Close, Counters, Data, Datagram, GoroutineKey, Header, Open, Process, Released, Socket};
 
 /// A struct of the event ABI: fixed-width integers only, no padding that is not a field, so that every bit pattern is
 /// a value and every byte is initialised.
@@ -23,7 +23,7 @@ macro_rules! abi {
     ($($name:ty),*) => { $(impl private::Sealed for $name {} impl Abi for $name {})* };
 }
 
-abi!(Header, Data, Datagram, GoroutineKey, Open, Close, Process, Released);
+abi!(Header, Data, Datagram, GoroutineKey, Open, Close, Bind, Process, Released);
 
 /// Copies a struct out of the beginning of `bytes`, which need not be aligned; `None` if there are too few.
 pub fn read<T: Abi>(bytes: &[u8]) -> Option<T> {

@@ -183,6 +183,7 @@ impl Session {
         self.processes.add(pid);
         let scan = self.attacher.scan(&mut self.kernel, pid);
         self.note(pid, &scan);
+        self.attacher.attach_where_late(&mut self.kernel, pid);
         if self.wants_datagrams && processes::has_open_udp_socket(pid) {
             self.kernel.await_addresses()?;
         }
@@ -297,17 +298,19 @@ impl Session {
 
     fn take(&mut self, event: Event<'_>) {
         let Self { table, output, processes, kernel, attacher, .. } = self;
+        let mut seen = None;
         let mut report = |pid, pid_tgid, info: &ConnectionInfo, exchange| {
             output.report(processes, pid_tgid, pid, info, exchange);
         };
         match event {
             Event::Data(data, payload) => {
-                table.data(&data, payload, attacher, kernel, &mut report);
+                seen = table.data(&data, payload, attacher, kernel, &mut report);
             }
             Event::Held(data, payload) => table.held(&data, payload),
             Event::Released(released) => {
-                table.released(&released, attacher, kernel, &mut report);
+                seen = table.released(&released, attacher, kernel, &mut report);
             }
+            Event::Bind(bind) => seen = table.bind(&bind, &mut report),
             Event::Datagram(datagram, payload) => {
                 table.datagram(&datagram, payload, &mut report);
                 if datagram.header.flags & tracer_ebpf::flag::NO_PEER != 0 && self.wants_datagrams {
@@ -319,6 +322,20 @@ impl Session {
             Event::Fork(process) => self.forked(process.subject, (process.header.pid_tgid >> 32) as u32),
             Event::Exec(process) => self.executed(process.subject, &process.comm),
             Event::Exit(process) => self.ending.push(process.subject),
+            Event::Loaded(process) => self.look_soon(process.subject),
+        }
+        if let Some((pid, source)) = seen {
+            let scan = self.attacher.session_seen(&mut self.kernel, pid, source);
+            self.note(pid, &scan);
+        }
+    }
+
+    /// A process may have mapped a library. One look serves many of them.
+    fn look_soon(&mut self, pid: u32) {
+        let now = Instant::now();
+        if !self.looks.iter().any(|(due, looked_at)| *looked_at == pid && *due <= now) {
+            self.looks.push_front((now, pid));
+            self.looks.make_contiguous().sort_unstable();
         }
     }
 
@@ -334,6 +351,7 @@ impl Session {
     /// A child runs the same program with the same libraries.
     fn forked(&mut self, pid: u32, parent: u32) {
         self.processes.add_child(pid, parent);
+        self.attacher.inherit(parent, pid);
         self.attacher.attach_ahead(&mut self.kernel, pid);
         self.look(pid);
     }

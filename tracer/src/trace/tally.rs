@@ -33,7 +33,7 @@ pub fn ledger(kernel: &Counters, read: Read, table: &Tallies, records: Records) 
         resyncs: table.resyncs,
         violations: table.violations,
         connections: Connections { shed: kernel.sockets_shed, ..table.connections },
-        tuple_disagreements: kernel.ambiguous_calls + kernel.tuple_disagreements,
+        tuple_disagreements: kernel.tuple_disagreements + kernel.ambiguous_calls,
     }
 }
 

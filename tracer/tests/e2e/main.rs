@@ -14,6 +14,7 @@ mod gateway;
 mod go;
 mod grpc;
 mod http2;
+mod ladder;
 mod lifecycle;
 mod load;
 mod nginx;

@@ -25,6 +25,11 @@ pub trait Source: Copy {
     /// Where its bytes are; `None` when nothing shows them.
     fn buffers(self) -> Option<Buffers>;
 
+    /// The same for who may have to ask again; nothing where asking counts.
+    fn glance(self) -> Option<Buffers> {
+        self.buffers()
+    }
+
     /// The peer of a datagram.
     fn peer(self, buffers: &Buffers) -> Peer;
 

@@ -103,6 +103,12 @@ impl Source for Lazy {
     }
 
     #[inline(always)]
+    fn glance(self) -> Option<Buffers> {
+        let call = system_call();
+        if call.number == number::SENDMMSG { None } else { buffers::of_system_call(&call, 0) }
+    }
+
+    #[inline(always)]
     fn peer(self, buffers: &Buffers) -> Peer {
         self.registers().peer(buffers)
     }

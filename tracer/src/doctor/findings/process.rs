@@ -163,7 +163,7 @@ fn library(library: &Library, section: &mut Section<'_>) {
     for probe in &library.probes {
         section.ok(&probe.function, place(probe));
     }
-    let stepped = |probe: &&Probe| !probe.emulated && probe.role != "end";
+    let stepped = |probe: &&Probe| !probe.emulated && ["read", "write"].contains(&probe.role);
     let dear = library.probes.iter().filter(stepped).count();
     if dear > 0 {
         section.warn(

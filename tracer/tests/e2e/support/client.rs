@@ -143,6 +143,11 @@ impl Client {
         }
     }
 
+    /// Connects to another server, with TLS.
+    pub fn to_tls(port: u16) -> Self {
+        Self::tls("127.0.0.1", port)
+    }
+
     fn plain(address: &str, port: u16) -> Self {
         let stream = TcpStream::connect((address, port)).expect("cannot connect");
         stream.set_read_timeout(Some(patience())).expect("a time-out");
