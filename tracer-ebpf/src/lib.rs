@@ -60,7 +60,8 @@ pub mod flag {
     pub const CONTINUED: u16 = 32;
     /// The peer's address of this datagram is not known.
     pub const NO_PEER: u16 = 64;
-    /// Bytes of this connection, which is over, were left out ([`socket_flag::SHED`]).
+    /// Bytes of this connection were left out ([`socket_flag::SHED`]): said at its end, or when a TLS session is bound to
+    /// one that is left out.
     pub const SHED: u16 = 128;
     /// The socket of this TLS session was found by its file descriptor; no socket call has confirmed it yet.
     pub const BY_FD: u16 = 256;
