@@ -22,6 +22,9 @@ pub static SOCKETS: HashMap<u64, Socket, 65536> = HashMap::new();
 pub static ACCEPTED: LruHashMap<u64, u32, 16384> = LruHashMap::new();
 #[btf_map]
 pub static SESSIONS: HashMap<SessionKey, Session, 65536> = HashMap::new();
+/// By process, from where to where it has its TLS library, for libraries whose functions serve other files too.
+#[btf_map]
+pub static LAYERS: HashMap<u32, [u64; 2], 16384> = HashMap::new();
 /// Threads that have made a TLS call.
 #[btf_map]
 pub static THREADS: HashMap<u64, Thread, 16384> = HashMap::new();

@@ -12,10 +12,13 @@ use tracer_ebpf::{Data, Header, Session, SessionKey, flag, kind, program};
 
 use crate::buffers::Buffers;
 use crate::counters::{count, hit};
-use crate::maps::{SESSIONS, THREADS};
+use crate::maps::{LAYERS, SESSIONS, THREADS};
 use crate::memory::user;
 use crate::ship::{self, LookForTls};
 use crate::{config, registers, socket, transfer};
+
+/// `PR_MSG_PEEK` of NSPR (prio.h).
+const PR_MSG_PEEK: u64 = 2;
 
 /// Value of the thread map: the TLS call that a thread is in.
 #[repr(C)]
@@ -31,6 +34,20 @@ pub struct Thread {
     /// Id of the connection that a nested socket call used; 0: none yet.
     connection: u64,
     entered: u64,
+    /// Calls inside this one that are none of a TLS session.
+    inside: u64,
+    /// The call's third argument: a size, or how many pieces there are.
+    size: u64,
+}
+
+/// Values of [`Thread::active`].
+mod active {
+    /// In no TLS call.
+    pub const NONE: u32 = 0;
+    /// In one that moves data.
+    pub const MOVING: u32 = 1;
+    /// In one that sends what was put aside before: the calls inside it move nothing new.
+    pub const FLUSHING: u32 = 2;
 }
 
 /// Binds the TLS call that this thread is in, if any, to the connection. Whether there is one.
@@ -50,7 +67,7 @@ pub fn bind(pid_tgid: u64, connection: u64) -> bool {
 }
 
 #[inline(always)]
-fn enter(ctx: &ProbeContext, write: bool, length: Option<usize>) {
+fn enter(ctx: &ProbeContext, kind: u32, write: bool, length: Option<usize>) {
     hit(program::TLS_ENTER);
     let pid_tgid = bpf_get_current_pid_tgid();
     let thread = THREADS.get_ptr_mut(&pid_tgid).or_else(|| {
@@ -60,31 +77,61 @@ fn enter(ctx: &ProbeContext, write: bool, length: Option<usize>) {
     let Some(thread) = thread else { return };
     // SAFETY: an element of our map that only this thread uses.
     let thread = unsafe { &mut *thread };
-    if thread.active != 0 {
+    let session = ctx.arg(0).unwrap_or(0);
+    if thread.active == active::FLUSHING && thread.session == session {
+        return;
+    }
+    if thread.active != active::NONE {
         count(|counters| counters.abandoned_calls += 1);
     }
     *thread = Thread {
-        active: 1,
+        active: kind,
         write: u32::from(write),
-        session: ctx.arg(0).unwrap_or(0),
+        session,
         buffer: ctx.arg(1).unwrap_or(0),
         length: length.and_then(|index| ctx.arg(index)).unwrap_or(0),
         connection: 0,
         entered: ship::now(),
+        inside: 0,
+        size: ctx.arg(2).unwrap_or(0),
     };
 }
 
+/// The same for a function that serves other files too: a session is one whose first word points into the TLS library.
 #[inline(always)]
-fn exit(result: i32, cookie: u64) {
+fn enter_layer(ctx: &ProbeContext, write: bool, peeks: bool) {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let tgid = (pid_tgid >> 32) as u32;
+    let methods = ctx.arg(0).and_then(user::<u64>).unwrap_or(0);
+    // SAFETY: user space changes an element only to the same range.
+    let layer = unsafe { LAYERS.get(&tgid) };
+    if !peeks && layer.is_some_and(|[start, end]| (*start..*end).contains(&methods)) {
+        return enter(ctx, active::MOVING, write, None);
+    }
+    if let Some(thread) = THREADS.get_ptr_mut(&pid_tgid) {
+        // SAFETY: an element of our map that only this thread uses.
+        let thread = unsafe { &mut *thread };
+        if thread.active != active::NONE {
+            thread.inside += 1;
+        }
+    }
+}
+
+#[inline(always)]
+fn exit(result: i32, cookie: u64, pieces: bool) {
     hit(program::TLS_EXIT);
     let pid_tgid = bpf_get_current_pid_tgid();
     let Some(thread) = THREADS.get_ptr_mut(&pid_tgid) else { return };
     // SAFETY: an element of our map that only this thread uses.
     let thread = unsafe { &mut *thread };
-    if thread.active == 0 {
+    if thread.active != active::MOVING {
         return;
     }
-    thread.active = 0;
+    if thread.inside != 0 {
+        thread.inside -= 1;
+        return;
+    }
+    thread.active = active::NONE;
     if result <= 0 {
         return;
     }
@@ -94,13 +141,27 @@ fn exit(result: i32, cookie: u64) {
         return;
     };
     if length > 0 {
-        moved(thread, pid_tgid, length, cookie);
+        let buffers = if pieces {
+            Buffers::narrow_vector(thread.buffer, thread.size & 0xffff_ffff)
+        } else {
+            Buffers::single(thread.buffer, length)
+        };
+        moved(thread, pid_tgid, length, cookie, &buffers);
+    }
+}
+
+/// What had been put aside has been sent. Its session stays with the socket that the next call finds.
+#[inline(always)]
+fn flushed() {
+    if let Some(thread) = THREADS.get_ptr_mut(&bpf_get_current_pid_tgid()) {
+        // SAFETY: an element of our map that only this thread uses.
+        unsafe { (*thread).active = active::NONE };
     }
 }
 
 /// Plaintext has moved.
 #[inline(always)]
-fn moved(thread: &Thread, pid_tgid: u64, length: u64, cookie: u64) {
+fn moved(thread: &Thread, pid_tgid: u64, length: u64, cookie: u64, buffers: &Buffers) {
     count(|counters| counters.bytes_seen += length);
     let key = SessionKey { tgid: pid_tgid >> 32, session: thread.session };
     let session = SESSIONS.get_ptr_mut(&key).or_else(|| {
@@ -135,7 +196,7 @@ fn moved(thread: &Thread, pid_tgid: u64, length: u64, cookie: u64) {
         connection: session.id,
     };
     let mut data = Data { header, position, length: length as u32, elapsed: (now - thread.entered) as u32 };
-    let _ = transfer::parts(&mut data, &Buffers::single(thread.buffer, length), LookForTls::No);
+    let _ = transfer::parts(&mut data, buffers, LookForTls::No);
 }
 
 /// The number that user space attached the probe with: which library it is.
@@ -160,7 +221,7 @@ macro_rules! enter_programs {
     ($($(#[$doc:meta])* $name:ident: $write:literal, $length:expr;)*) => {
         $($(#[$doc])* #[uprobe]
         pub fn $name(ctx: ProbeContext) -> u32 {
-            enter(&ctx, $write, $length);
+            enter(&ctx, active::MOVING, $write, $length);
             0
         })*
     };
@@ -178,19 +239,64 @@ enter_programs! {
     tls_write_r9: true, Some(5);
 }
 
+#[uprobe]
+pub fn tls_layer_read(ctx: ProbeContext) -> u32 {
+    enter_layer(&ctx, false, false);
+    0
+}
+
+/// With flags as the fourth argument.
+#[uprobe]
+pub fn tls_layer_receive(ctx: ProbeContext) -> u32 {
+    enter_layer(&ctx, false, ctx.arg::<u64>(3).unwrap_or(0) & PR_MSG_PEEK != 0);
+    0
+}
+
+#[uprobe]
+pub fn tls_layer_write(ctx: ProbeContext) -> u32 {
+    enter_layer(&ctx, true, false);
+    0
+}
+
+#[uprobe]
+pub fn tls_flush(ctx: ProbeContext) -> u32 {
+    enter(&ctx, active::FLUSHING, true, None);
+    0
+}
+
+/// On the end of a function that flushes, whichever way it is seen.
+#[uprobe]
+pub fn tls_flushed(_ctx: ProbeContext) -> u32 {
+    flushed();
+    0
+}
+
+#[uretprobe]
+pub fn tls_flushed_return(_ctx: RetProbeContext) -> u32 {
+    flushed();
+    0
+}
+
 /// On an instruction behind the inner call, with its result still in the result register.
 #[uprobe]
 pub fn tls_result(ctx: ProbeContext) -> u32 {
     // SAFETY: a probe's context is its registers.
     let result = unsafe { registers::result(ctx.as_ptr() as *const pt_regs) };
-    exit(result as i32, cookie(ctx.as_ptr()));
+    exit(result as i32, cookie(ctx.as_ptr()), false);
     0
 }
 
 /// On the return of a function.
 #[uretprobe]
 pub fn tls_return(ctx: RetProbeContext) -> u32 {
-    exit(ctx.ret(), cookie(ctx.as_ptr()));
+    exit(ctx.ret(), cookie(ctx.as_ptr()), false);
+    0
+}
+
+/// On the return of a function that was given pieces.
+#[uretprobe]
+pub fn tls_return_pieces(ctx: RetProbeContext) -> u32 {
+    exit(ctx.ret(), cookie(ctx.as_ptr()), true);
     0
 }
 

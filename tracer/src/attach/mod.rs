@@ -4,6 +4,8 @@
 //! on disk has been replaced meanwhile. A process that execs gets probes in the libraries that are already known
 //! before it maps them: the kernel puts a probe into a mapping when it is made.
 
+pub mod embedded;
+mod layer;
 pub mod library;
 mod maps;
 
@@ -29,6 +31,8 @@ pub struct Attacher {
 #[derive(Debug, Default)]
 struct Process {
     probes: HashMap<FileId, Vec<Probe>>,
+    /// The TLS library of those whose functions serve other files too is loaded, and the kernel side knows where.
+    layered: bool,
 }
 
 /// What a look at a process found.
@@ -36,6 +40,8 @@ struct Process {
 pub struct Scan {
     /// Libraries that got probes now.
     pub attached: Vec<Arc<LibraryFile>>,
+    /// What encrypts and is not seen.
+    pub blind: Vec<String>,
     /// Why some could not be probed.
     pub failures: Vec<String>,
 }
@@ -54,6 +60,7 @@ impl Attacher {
                 continue;
             }
             match self.look_into(pid, &file) {
+                Ok(Some(library)) if !self.has_layer(kernel, pid, &library, &mut scan) => {}
                 Ok(Some(library)) => self.attach(kernel, pid, library, &mut scan),
                 Ok(None) => {}
                 Err(error) => scan.failures.push(format!("{}: {error}", file.path.display())),
@@ -64,6 +71,24 @@ impl Attacher {
             scan.failures.clear();
         }
         scan
+    }
+
+    /// Whether calls of this file's functions can be told from those on other files; tells the kernel side how. The
+    /// library that does TLS may be loaded later than this one, or never: then this one is of no interest.
+    fn has_layer(&mut self, kernel: &mut Kernel, pid: u32, file: &LibraryFile, scan: &mut Scan) -> bool {
+        let Some(function) = file.libraries.iter().find_map(|library| match library.session {
+            Session::FirstWordWithin(function) => Some(function),
+            _ => None,
+        }) else {
+            return true;
+        };
+        let Some(range) = layer::range(pid, function) else { return false };
+        if let Err(error) = kernel.set_layer(pid, range) {
+            scan.failures.push(format!("{}: {error}", file.path.display()));
+            return false;
+        }
+        self.processes.entry(pid).or_default().layered = true;
+        true
     }
 
     /// Looks into the TLS libraries that the dynamic linker would load, so that a process that is yet to execute a
@@ -82,7 +107,9 @@ impl Attacher {
         let known: Vec<_> = self.files.values().flatten().cloned().collect();
         let mut scan = Scan::default();
         for library in known {
-            if !self.processes.get(&pid).is_some_and(|process| process.probes.contains_key(&library.id)) {
+            // Where the layer will be is not known yet.
+            let layered = library.libraries.iter().any(|library| library.session != Session::Every);
+            if !layered && !self.processes.get(&pid).is_some_and(|process| process.probes.contains_key(&library.id)) {
                 self.attach(kernel, pid, library, &mut scan);
             }
         }
@@ -90,10 +117,20 @@ impl Attacher {
 
     /// Takes a process's probes away.
     pub fn forget(&mut self, kernel: &mut Kernel, pid: u32) {
-        let probes = self.processes.remove(&pid).into_iter().flat_map(|process| process.probes.into_values());
+        let process = self.processes.remove(&pid);
+        if process.as_ref().is_some_and(|process| process.layered) {
+            kernel.remove_layer(pid);
+        }
+        let probes = process.into_iter().flat_map(|process| process.probes.into_values());
         for probe in probes.flatten() {
             kernel.remove_probe(probe);
         }
+    }
+
+    /// Whether something that a process has mapped encrypts and is not seen.
+    pub fn is_blind(&self, pid: u32) -> bool {
+        let files = self.processes.get(&pid).into_iter().flat_map(|process| process.probes.keys());
+        files.filter_map(|id| self.files.get(id)?.as_deref()).any(|file| !file.blind().is_empty())
     }
 
     /// Names of the libraries that a process has probes in.
@@ -123,6 +160,7 @@ impl Attacher {
                 }
             }
         }
+        scan.blind.extend(file.blind());
         scan.attached.push(file);
     }
 }
@@ -138,11 +176,10 @@ fn likeliest_first(mut files: Vec<MappedFile>) -> Vec<MappedFile> {
     files
 }
 
-/// Whether the kernel programs know how this library's calls look. NSPR's carry all kinds of connections, and Go has
-/// its own calling convention.
+/// Whether the kernel programs know how this library's calls look. Go has its own calling convention.
 pub fn is_supported(library: &Library) -> bool {
     let ours = |function: &Function| !matches!(function.arguments, Arguments::Go);
-    !library.functions.is_empty() && library.session == Session::Every && library.functions.iter().all(ours)
+    !library.functions.is_empty() && library.functions.iter().all(ours)
 }
 
 /// Puts the probes of one function.
@@ -155,7 +192,7 @@ fn probe_function(
     probes: &mut Vec<Probe>,
 ) -> Result<(), KernelError> {
     let cookie = library::number(library.kind);
-    for (program, site) in sites(function) {
+    for (program, site) in sites(function, library.session) {
         probes.push(kernel.probe(program, &file.probe_path(), site.offset.0, pid, cookie)?);
     }
     Ok(())
@@ -163,14 +200,21 @@ fn probe_function(
 
 /// The programs of one function and where each goes. The exit comes first: an entry whose exit is never seen would
 /// leave its thread inside a TLS call.
-pub fn sites(function: &Function) -> Vec<(&'static str, &Site)> {
-    let Some(enter) = enter_program(function.role, function.arguments) else { return Vec::new() };
-    let exit = match &function.exit {
-        Exit::Result(_) => "tls_result",
-        Exit::Return(_) => "tls_return",
-        Exit::Through(_) | Exit::Unneeded => "",
+pub fn sites(function: &Function, session: Session) -> Vec<(&'static str, &Site)> {
+    let enter = match session {
+        Session::Every => enter_program(function.role, function.arguments),
+        _ => layer_program(function.role, function.arguments),
     };
-    let moves = matches!(function.role, Role::Read | Role::Write);
+    let Some(enter) = enter else { return Vec::new() };
+    let exit = match (&function.exit, function.role) {
+        (Exit::Return(_), Role::Write) if function.arguments == Arguments::WithVector => "tls_return_pieces",
+        (Exit::Result(_), Role::Flush) => "tls_flushed",
+        (Exit::Return(_), Role::Flush) => "tls_flushed_return",
+        (Exit::Result(_), _) => "tls_result",
+        (Exit::Return(_), _) => "tls_return",
+        (Exit::Through(_) | Exit::Unneeded, _) => "",
+    };
+    let moves = matches!(function.role, Role::Read | Role::Write | Role::Flush);
     let exits = function.exit.sites().iter().filter(|_| moves).map(|site| (exit, site));
     exits.chain(function.enter.iter().map(|site| (enter, site))).collect()
 }
@@ -186,6 +230,18 @@ fn enter_program(role: Role, arguments: Arguments) -> Option<&'static str> {
         (Role::Write, Arguments::WithLength(Register::Rcx)) => "tls_write_rcx",
         (Role::Write, Arguments::WithLength(Register::R8)) => "tls_write_r8",
         (Role::Write, Arguments::WithLength(Register::R9)) => "tls_write_r9",
+        (Role::Flush, _) => "tls_flush",
+        (Role::Free | Role::Clear, _) => "tls_free",
+        _ => return None,
+    })
+}
+
+/// The same for a function that serves other files too.
+fn layer_program(role: Role, arguments: Arguments) -> Option<&'static str> {
+    Some(match (role, arguments) {
+        (Role::Read, Arguments::Plain) => "tls_layer_read",
+        (Role::Read, Arguments::WithFlags) => "tls_layer_receive",
+        (Role::Write, Arguments::Plain | Arguments::WithVector) => "tls_layer_write",
         (Role::Free | Role::Clear, _) => "tls_free",
         _ => return None,
     })

@@ -128,6 +128,7 @@ pub struct Kernel {
     ebpf: Ebpf,
     hook: Hook,
     processes: HashMap<MapData, u32, u32>,
+    layers: HashMap<MapData, u32, [u64; 2]>,
     sockets: HashMap<MapData, u64, [u8; size_of::<Socket>()]>,
     switches: Array<MapData, u32>,
     counters: PerCpuArray<MapData, [u64; COUNTER_WORDS]>,
@@ -186,6 +187,7 @@ impl Kernel {
         let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?).map_err(map_error("EVENTS"))?;
         let kernel = Self {
             processes: HashMap::try_from(take(&mut ebpf, "PROCESSES")?).map_err(map_error("PROCESSES"))?,
+            layers: HashMap::try_from(take(&mut ebpf, "LAYERS")?).map_err(map_error("LAYERS"))?,
             sockets: HashMap::try_from(take(&mut ebpf, "SOCKETS")?).map_err(map_error("SOCKETS"))?,
             switches: Array::try_from(take(&mut ebpf, "SWITCHES")?).map_err(map_error("SWITCHES"))?,
             counters: PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?).map_err(map_error("COUNTERS"))?,
@@ -204,6 +206,17 @@ impl Kernel {
     /// Begins to trace a process; its sockets are seen from now on.
     pub fn add_process(&mut self, pid: u32) -> Result<(), KernelError> {
         self.processes.insert(pid, 0, 0).map_err(map_error("PROCESSES"))
+    }
+
+    /// Tells from where to where a process has its TLS library.
+    pub fn set_layer(&mut self, pid: u32, range: [u64; 2]) -> Result<(), KernelError> {
+        self.layers.insert(pid, range, 0).map_err(map_error("LAYERS"))
+    }
+
+    /// Forgets that.
+    pub fn remove_layer(&mut self, pid: u32) {
+        // It may be gone already.
+        let _ = self.layers.remove(&pid);
     }
 
     /// Ends tracing a process.
