@@ -7,6 +7,7 @@
 mod support;
 
 mod clients;
+mod containers;
 mod dns;
 mod doctor;
 mod errors;
@@ -14,3 +15,4 @@ mod gateway;
 mod lifecycle;
 mod load;
 mod nginx;
+mod tls;

@@ -1,12 +1,13 @@
 //! What the tests share: servers, clients, the tracer under test, and comparison.
 
 mod audit;
-mod certificate;
+pub mod certificate;
 mod client;
 mod differences;
 mod ledger;
 mod nginx;
 mod process;
+mod program;
 mod rows;
 mod tracer;
 
@@ -14,7 +15,8 @@ pub use audit::{Audit, Role};
 pub use client::{Call, Client, Request};
 pub use differences::Differences;
 pub use nginx::{Nginx, NginxConfig, Scheme};
-pub use process::{Server, run, signal, unused_port, unused_ports, virtual_machine, wait_until};
+pub use process::{Server, children_of, run, signal, unused_port, unused_ports, virtual_machine, wait_until};
+pub use program::{Held, Program};
 pub use rows::Row;
 pub use tracer::{Outcome, Tracer, binary, command};
 
