@@ -79,15 +79,13 @@ impl Drop for ControlGroup {
 fn the_id_of_a_container() {
     let id = format!("{:064x}", u128::from(std::process::id()) << 64 | 0x5eed);
     let mounts = std::fs::read_to_string("/proc/mounts").expect("no /proc");
-    let root = mounts.lines().filter_map(|line| {
+    let mut root = mounts.lines().filter_map(|line| {
         let mut words = line.split(' ').skip(1);
         let (path, kind) = (words.next()?, words.next()?);
         // Of version 1, any hierarchy will do.
-        matches!(kind, "cgroup2")
-            .then(|| path.to_owned())
-            .or_else(|| (kind == "cgroup" && path.ends_with("pids")).then(|| path.to_owned()))
+        (kind == "cgroup2" || (kind == "cgroup" && path.ends_with("pids"))).then(|| path.to_owned())
     });
-    let root = root.last().expect("no control groups are mounted");
+    let root = root.next_back().expect("no control groups are mounted");
     let group = ControlGroup(Path::new(&root).join(format!("docker-{id}.scope")));
     std::fs::create_dir(&group.0).unwrap_or_else(|error| panic!("{}: {error}", group.0.display()));
     let nginx = Nginx::start(NginxConfig::new(Scheme::Https));
