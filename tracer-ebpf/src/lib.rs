@@ -321,7 +321,7 @@ pub struct GoroutineKey {
 }
 
 /// Size of that map's value, which only the kernel side reads.
-pub const GOROUTINE_CALL: usize = 88;
+pub const GOROUTINE_CALL: usize = 96;
 
 /// Counters of the kernel side, per CPU; user space adds them up. `T` is how one is added to.
 #[repr(C)]

@@ -12,7 +12,7 @@ use aya::programs::uprobe::{UProbeAttachLocation, UProbeScope};
 use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, Program, UProbe};
 use aya::{Btf, Ebpf};
 use clap::{Parser, ValueEnum};
-use symbols::{Function, Role};
+use symbols::{Function, Role, Session};
 use tracer::attach::{LibraryFile, is_supported, mapped_files, sites};
 use tracer::kernel::Hook;
 
@@ -69,7 +69,7 @@ fn libraries(pid: NonZeroU32, at: Place, probes: &mut Ebpf) -> Result<usize> {
         let Ok(Some(file)) = LibraryFile::open(pid.get(), &mapped) else { continue };
         for library in file.libraries.iter().filter(|library| is_supported(library)) {
             let points: Vec<(&str, u64)> = match at {
-                Place::Sites => library.cheapest().flat_map(at_sites).collect(),
+                Place::Sites => library.cheapest().flat_map(|function| at_sites(function, library.session)).collect(),
                 Place::Symbols => library.functions.iter().flat_map(at_symbol).collect(),
             };
             for (program, offset) in &points {
@@ -81,9 +81,12 @@ fn libraries(pid: NonZeroU32, at: Place, probes: &mut Ebpf) -> Result<usize> {
     Ok(count)
 }
 
-fn at_sites(function: &Function) -> Vec<(&'static str, u64)> {
-    let kind = |program: &str| if program == "tls_return" { "empty_uretprobe" } else { "empty_uprobe" };
-    sites(function).into_iter().map(|(program, site)| (kind(program), site.offset.0)).collect()
+fn at_sites(function: &Function, session: Session) -> Vec<(&'static str, u64)> {
+    let kind = |program: &str| match program {
+        "tls_return" | "tls_return_pieces" | "tls_flushed_return" => "empty_uretprobe",
+        _ => "empty_uprobe",
+    };
+    sites(function, session).into_iter().map(|(program, site)| (kind(program), site.offset.0)).collect()
 }
 
 fn at_symbol(function: &Function) -> Vec<(&'static str, u64)> {

@@ -39,8 +39,17 @@ pub struct Buffers {
     pub name: u64,
     /// Bytes of the next piece that were used up before.
     pub skip: u64,
-    /// Whether the pieces are described in the kernel's memory; otherwise in the process's.
-    pub in_kernel: u64,
+    /// How the pieces are described ([`described`]).
+    pub described: u64,
+}
+
+/// How pieces are described.
+pub mod described {
+    // 0: in the process's memory.
+    /// In the kernel's memory.
+    pub const BY_KERNEL: u64 = 1;
+    /// In the process's memory, with lengths of 32 bits.
+    pub const NARROW: u64 = 2;
 }
 
 impl Buffers {
@@ -57,7 +66,13 @@ impl Buffers {
     /// Of pieces that the kernel has copied the description of.
     #[inline(always)]
     pub fn kernel_vector(address: u64, count: u64, skip: u64) -> Self {
-        Self { skip, in_kernel: 1, ..Self::vector(address, count) }
+        Self { skip, described: described::BY_KERNEL, ..Self::vector(address, count) }
+    }
+
+    /// Of pieces whose length is an `int`.
+    #[inline(always)]
+    pub fn narrow_vector(address: u64, count: u64) -> Self {
+        Self { described: described::NARROW, ..Self::vector(address, count) }
     }
 
     /// Of a `struct user_msghdr` in the process's memory.
@@ -77,12 +92,17 @@ impl Buffers {
             return false;
         }
         self.left -= 1;
-        let piece = if self.in_kernel != 0 { kernel_at::<IoVec>(self.next) } else { user::<IoVec>(self.next) };
+        let piece = if self.described == described::BY_KERNEL {
+            kernel_at::<IoVec>(self.next)
+        } else {
+            user::<IoVec>(self.next)
+        };
         let Some(piece) = piece else { return false };
         self.next += size_of::<IoVec>() as u64;
-        let skip = self.skip.min(piece.length);
+        let length = if self.described == described::NARROW { piece.length as u32 as u64 } else { piece.length };
+        let skip = self.skip.min(length);
         self.skip = 0;
-        self.current = IoVec { base: piece.base + skip, length: piece.length - skip };
+        self.current = IoVec { base: piece.base + skip, length: length - skip };
         true
     }
 }

@@ -36,7 +36,7 @@ static EMPTY: Pending = Pending {
         length: 0,
         padding: 0,
     },
-    buffers: Buffers { current: IoVec { base: 0, length: 0 }, next: 0, left: 0, name: 0, skip: 0, in_kernel: 0 },
+    buffers: Buffers { current: IoVec { base: 0, length: 0 }, next: 0, left: 0, name: 0, skip: 0, described: 0 },
     many: 0,
 };
 

@@ -234,7 +234,8 @@ fn exit(ctx: &ProbeContext, spilled: bool) {
         if call.on_stack != 0 {
             call.thread.buffer = high - call.thread.buffer;
         }
-        tls::moved(&call.thread, pid_tgid, length, cookie);
+        let buffers = Buffers::single(call.thread.buffer, length);
+        tls::moved(&call.thread, pid_tgid, length, cookie, &buffers);
     }
 }
 
@@ -250,7 +251,7 @@ fn not_entered(registers: &GoRegisters, pid_tgid: u64, length: u64, cookie: u64)
     let thread = Thread { session, buffer, entered: ship::now(), ..Thread::default() };
     locate(&thread, pid_tgid);
     if buffer < low || buffer >= high {
-        tls::moved(&thread, pid_tgid, length, cookie);
+        tls::moved(&thread, pid_tgid, length, cookie, &Buffers::single(buffer, length));
     } else if let Some(mut data) = tls::advance(&thread, pid_tgid, length, cookie) {
         // Nobody needed the address any more when the stack moved, so it may be an old one.
         count(|counters| counters.bytes_seen += length);

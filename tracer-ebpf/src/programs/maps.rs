@@ -26,6 +26,9 @@ pub static SESSIONS: HashMap<SessionKey, Session, 65536> = HashMap::new();
 /// File descriptors that sessions have been told.
 #[btf_map]
 pub static DESCRIPTORS: LruHashMap<SessionKey, i32, 16384> = LruHashMap::new();
+/// By process, from where to where it has its TLS library, for libraries whose functions serve other files too.
+#[btf_map]
+pub static LAYERS: HashMap<u32, [u64; 2], 16384> = HashMap::new();
 /// Threads that have made a TLS call.
 #[btf_map]
 pub static THREADS: HashMap<u64, Thread, 16384> = HashMap::new();

@@ -17,16 +17,19 @@ use tracer_ebpf::{Bind, Data, Header, Session, SessionKey, flag, kind, program, 
 
 use crate::buffers::Buffers;
 use crate::counters::{count, hit};
-use crate::maps::{DESCRIPTORS, SESSIONS, THREADS};
+use crate::maps::{DESCRIPTORS, LAYERS, SESSIONS, THREADS};
 use crate::memory::user;
 use crate::ship::{self, LookForTls};
 use crate::{config, registers, shed, socket, transfer};
+
+/// `PR_MSG_PEEK` of NSPR (prio.h).
+const PR_MSG_PEEK: u64 = 2;
 
 /// The TLS call that a thread or a goroutine is in; value of the thread map.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct Thread {
-    /// Whether it is in one: 0, or one of [`DATA`] and [`HANDSHAKE`].
+    /// Whether it is in one: 0, or one of [`DATA`], [`HANDSHAKE`] and [`FLUSHING`].
     pub active: u32,
     pub write: u32,
     /// Where the thread's stack ended when the call was entered.
@@ -38,6 +41,10 @@ pub struct Thread {
     /// Id of the connection that a nested socket call used; 0: none yet.
     pub connection: u64,
     pub entered: u64,
+    /// Calls inside this one that are none of a TLS session.
+    pub inside: u32,
+    /// The call's third argument, as far as it counts pieces.
+    pub pieces: u32,
 }
 
 /// The flag of an insertion that must not replace.
@@ -48,6 +55,8 @@ pub const DATA: u32 = 1;
 /// The thread is in a call that does nothing but the handshake, which may call back into the application: what sockets
 /// are used there says nothing.
 const HANDSHAKE: u32 = 2;
+/// The thread is in a call that sends what was put aside before: the calls inside it move nothing new.
+const FLUSHING: u32 = 3;
 
 /// How deep the stack inside of a TLS call is at most where it makes socket calls: libraries themselves need a few
 /// kilobytes, an application's own BIO some more.
@@ -74,12 +83,12 @@ impl Thread {
     }
 }
 
-/// Whether this thread is in a TLS call that moves plaintext, at this very moment.
+/// Whether this thread is in a TLS call that moves plaintext, now or from before, at this very moment.
 #[inline(always)]
 pub fn is_in_call(pid_tgid: u64) -> bool {
     // SAFETY: an element of our map that only this thread uses.
     let Some(thread) = (unsafe { THREADS.get(&pid_tgid) }) else { return false };
-    thread.active == DATA && thread.is_around(registers::user_stack())
+    matches!(thread.active, DATA | FLUSHING) && thread.is_around(registers::user_stack())
 }
 
 /// The session whose call this thread is in, of whatever kind, where its stack ends at `stack`.
@@ -151,9 +160,17 @@ fn enter(ctx: &ProbeContext, active: u32, write: bool, length: Option<usize>) {
     let Some(thread) = thread else { return };
     // SAFETY: an element of our map that only this thread uses.
     let thread = unsafe { &mut *thread };
-    if active == HANDSHAKE && thread.active == DATA && thread.session == ctx.arg(0).unwrap_or(0) {
-        // BoringSSL makes the handshake inside of the first call that moves data.
-        return;
+    // SAFETY: a probe's context is its registers.
+    let stack = unsafe { registers::stack(ctx.as_ptr() as *const pt_regs) };
+    let session = ctx.arg(0).unwrap_or(0);
+    if thread.session == session {
+        if active == HANDSHAKE && thread.active == DATA {
+            // BoringSSL makes the handshake inside of the first call that moves data.
+            return;
+        }
+        if thread.active == FLUSHING && thread.is_around(stack) {
+            return;
+        }
     }
     if thread.active != 0 {
         count(|counters| counters.abandoned_calls += 1);
@@ -161,24 +178,49 @@ fn enter(ctx: &ProbeContext, active: u32, write: bool, length: Option<usize>) {
     *thread = Thread {
         active,
         write: u32::from(write),
-        // SAFETY: a probe's context is its registers.
-        stack: unsafe { registers::stack(ctx.as_ptr() as *const pt_regs) },
-        session: ctx.arg(0).unwrap_or(0),
+        stack,
+        session,
         buffer: ctx.arg(1).unwrap_or(0),
         length: length.and_then(|index| ctx.arg(index)).unwrap_or(0),
         connection: 0,
         entered: ship::now(),
+        inside: 0,
+        pieces: ctx.arg(2).unwrap_or(0),
     };
 }
 
+/// The same for a function that serves other files too: a session is one whose first word points into the TLS library.
 #[inline(always)]
-fn exit(result: i32, ctx: *mut c_void) {
+fn enter_layer(ctx: &ProbeContext, write: bool, peeks: bool) {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let tgid = (pid_tgid >> 32) as u32;
+    let methods = ctx.arg(0).and_then(user::<u64>).unwrap_or(0);
+    // SAFETY: an element of our map, which user space replaces as a whole.
+    let layer = unsafe { LAYERS.get(&tgid) };
+    if !peeks && layer.is_some_and(|[start, end]| (*start..*end).contains(&methods)) {
+        return enter(ctx, DATA, write, None);
+    }
+    if let Some(thread) = THREADS.get_ptr_mut(&pid_tgid) {
+        // SAFETY: an element of our map that only this thread uses.
+        let thread = unsafe { &mut *thread };
+        if thread.active != 0 {
+            thread.inside += 1;
+        }
+    }
+}
+
+#[inline(always)]
+fn exit(result: i32, ctx: *mut c_void, pieces: bool) {
     hit(program::TLS_EXIT);
     let pid_tgid = bpf_get_current_pid_tgid();
     let Some(thread) = THREADS.get_ptr_mut(&pid_tgid) else { return };
     // SAFETY: an element of our map that only this thread uses.
     let thread = unsafe { &mut *thread };
     if thread.active != DATA {
+        return;
+    }
+    if thread.inside != 0 {
+        thread.inside -= 1;
         return;
     }
     thread.active = 0;
@@ -191,24 +233,31 @@ fn exit(result: i32, ctx: *mut c_void) {
         return;
     };
     if length > 0 {
-        moved(thread, pid_tgid, length, cookie(ctx));
+        let buffers = if pieces {
+            Buffers::narrow_vector(thread.buffer, u64::from(thread.pieces))
+        } else {
+            Buffers::single(thread.buffer, length)
+        };
+        moved(thread, pid_tgid, length, cookie(ctx), &buffers);
     }
 }
 
+/// A call of a kind that moves no data has ended. What it has flushed, if that, leaves its session with the socket that
+/// the next call finds.
 #[inline(always)]
-fn handshake_ended() {
+fn ended(active: u32) {
     hit(program::TLS_EXIT);
     let Some(thread) = THREADS.get_ptr_mut(&bpf_get_current_pid_tgid()) else { return };
     // SAFETY: an element of our map that only this thread uses.
     let thread = unsafe { &mut *thread };
-    if thread.active == HANDSHAKE {
+    if thread.active == active {
         thread.active = 0;
     }
 }
 
 /// Plaintext has moved.
 #[inline(always)]
-pub fn moved(thread: &Thread, pid_tgid: u64, length: u64, cookie: u64) {
+pub fn moved(thread: &Thread, pid_tgid: u64, length: u64, cookie: u64, buffers: &Buffers) {
     count(|counters| counters.bytes_seen += length);
     let Some(mut data) = advance(thread, pid_tgid, length, cookie) else {
         count(|counters| counters.bytes_lost_map_full += length);
@@ -217,7 +266,7 @@ pub fn moved(thread: &Thread, pid_tgid: u64, length: u64, cookie: u64) {
     if shed::takes(data.header.connection) {
         return shed::bytes(length);
     }
-    let _ = transfer::parts(&mut data, &Buffers::single(thread.buffer, length), LookForTls::No);
+    let _ = transfer::parts(&mut data, buffers, LookForTls::No);
 }
 
 /// The event of plaintext that a call has moved, with its place in the session.
@@ -296,33 +345,78 @@ enter_programs! {
     tls_handshake: HANDSHAKE, true, None;
 }
 
+#[uprobe]
+pub fn tls_layer_read(ctx: ProbeContext) -> u32 {
+    enter_layer(&ctx, false, false);
+    0
+}
+
+/// With flags as the fourth argument.
+#[uprobe]
+pub fn tls_layer_receive(ctx: ProbeContext) -> u32 {
+    enter_layer(&ctx, false, ctx.arg::<u64>(3).unwrap_or(0) & PR_MSG_PEEK != 0);
+    0
+}
+
+#[uprobe]
+pub fn tls_layer_write(ctx: ProbeContext) -> u32 {
+    enter_layer(&ctx, true, false);
+    0
+}
+
+#[uprobe]
+pub fn tls_flush(ctx: ProbeContext) -> u32 {
+    enter(&ctx, FLUSHING, true, None);
+    0
+}
+
+/// On the end of a function that flushes, whichever way it is seen.
+#[uprobe]
+pub fn tls_flushed(_ctx: ProbeContext) -> u32 {
+    ended(FLUSHING);
+    0
+}
+
+#[uretprobe]
+pub fn tls_flushed_return(_ctx: RetProbeContext) -> u32 {
+    ended(FLUSHING);
+    0
+}
+
 /// On an instruction behind the inner call, with its result still in the result register.
 #[uprobe]
 pub fn tls_result(ctx: ProbeContext) -> u32 {
     // SAFETY: a probe's context is its registers.
     let result = unsafe { registers::result(ctx.as_ptr() as *const pt_regs) };
-    exit(result as i32, ctx.as_ptr());
+    exit(result as i32, ctx.as_ptr(), false);
     0
 }
 
 /// On the return of a function.
 #[uretprobe]
 pub fn tls_return(ctx: RetProbeContext) -> u32 {
-    exit(ctx.ret(), ctx.as_ptr());
+    exit(ctx.ret(), ctx.as_ptr(), false);
+    0
+}
+
+/// On the return of a function that was given pieces.
+#[uretprobe]
+pub fn tls_return_pieces(ctx: RetProbeContext) -> u32 {
+    exit(ctx.ret(), ctx.as_ptr(), true);
     0
 }
 
 /// As [`tls_result`], of a call that does nothing but the handshake.
 #[uprobe]
 pub fn tls_handshake_result(_ctx: ProbeContext) -> u32 {
-    handshake_ended();
+    ended(HANDSHAKE);
     0
 }
 
 /// As [`tls_return`], likewise.
 #[uretprobe]
 pub fn tls_handshake_return(_ctx: RetProbeContext) -> u32 {
-    handshake_ended();
+    ended(HANDSHAKE);
     0
 }
 

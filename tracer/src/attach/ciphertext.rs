@@ -10,6 +10,8 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use symbols::Session;
+
 use super::{Attacher, FileId, LibraryFile, Probe, Scan, is_supported, points};
 use crate::kernel::Kernel;
 use crate::record::TupleSource;
@@ -90,7 +92,8 @@ impl Attacher {
         }
         let known: Vec<FileId> = ciphertext.probes.iter().map(|(id, _)| *id).collect();
         for file in files.iter().filter(|file| !known.contains(&file.id)) {
-            match kernel.probe(&file.probe_path(), &points(file.linkage.ciphertext.iter(), 0), nonzero) {
+            let points = points(file.linkage.ciphertext.iter(), Session::Every, 0);
+            match kernel.probe(&file.probe_path(), &points, nonzero) {
                 Ok(placed) => ciphertext.probes.extend(placed.into_iter().map(|probe| (file.id, probe))),
                 Err(error) => scan.failures.push(format!("{}: {error}", file.path.display())),
             }

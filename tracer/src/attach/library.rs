@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use symbols::{ElfError, LibraryKind, Linkage, TlsLibrary};
 
-use super::{FileId, MappedFile};
+use super::{FileId, MappedFile, embedded};
 use crate::sys;
 
 /// A TLS library inside a file.
 pub type Library = TlsLibrary;
 
-/// A file that holds TLS libraries, or what belongs to them. It stays open, so that probes go into this very file whatever happens to its name.
+/// A file that holds TLS libraries, what else encrypts, or what belongs to them. It stays open, so that probes go into this very file whatever happens to its name.
 #[derive(Debug)]
 pub struct LibraryFile {
     /// Which file.
@@ -24,6 +24,8 @@ pub struct LibraryFile {
     pub libraries: Vec<Library>,
     /// What else in it matters.
     pub linkage: Linkage,
+    /// What encrypts and has no functions that can be probed.
+    pub embedded: Option<&'static str>,
     file: File,
 }
 
@@ -42,7 +44,7 @@ pub enum LibraryError {
 impl LibraryFile {
     /// Looks into a file that a process has mapped; `None`: it holds nothing that matters.
     pub fn open(pid: u32, mapped: &MappedFile) -> Result<Option<Self>, LibraryError> {
-        Self::look_into(mapped.open(pid)?, mapped.id, &mapped.path)
+        Self::look_into(mapped.open(pid)?, mapped.id, &mapped.path, Path::new(&format!("/proc/{pid}/root")))
     }
 
     /// Looks into a file that no process may have mapped yet.
@@ -51,24 +53,50 @@ impl LibraryFile {
         let metadata = file.metadata()?;
         let device = metadata.dev();
         let device = (rustix::fs::major(device) as i32, rustix::fs::minor(device) as i32);
-        Self::look_into(file, FileId { device, inode: metadata.ino() }, path)
+        Self::look_into(file, FileId { device, inode: metadata.ino() }, path, Path::new("/"))
     }
 
-    fn look_into(file: File, id: FileId, path: &Path) -> Result<Option<Self>, LibraryError> {
+    fn look_into(file: File, id: FileId, path: &Path, root: &Path) -> Result<Option<Self>, LibraryError> {
         let bytes = sys::map(&file)?;
         // A mapped file that is no ELF file (a device, a font cache) is nobody's fault.
         if !bytes.starts_with(b"\x7fELF") {
             return Ok(None);
         }
-        let (libraries, linkage) = (symbols::tls_libraries(&bytes)?, symbols::linkage(&bytes)?);
-        let found = !libraries.is_empty() || linkage != Linkage::default();
-        Ok(found.then(|| Self { id, path: path.to_owned(), libraries, linkage, file }))
+        let (mut libraries, linkage) = (symbols::tls_libraries(&bytes)?, symbols::linkage(&bytes)?);
+        if libraries.iter().any(|library| library.functions.is_empty()) {
+            libraries = with_debug_file(&bytes, root).unwrap_or(libraries);
+        }
+        let embedded = if libraries.is_empty() { embedded::library(path, &bytes) } else { None };
+        let found = !libraries.is_empty() || embedded.is_some() || linkage != Linkage::default();
+        Ok(found.then(|| Self { id, path: path.to_owned(), libraries, embedded, linkage, file }))
+    }
+
+    /// What of it encrypts and is not seen, for people.
+    pub fn blind(&self) -> Vec<String> {
+        let path = self.path.display();
+        let unseen = self.libraries.iter().filter(|library| !super::is_supported(library));
+        let unseen = unseen.map(|library| {
+            let reasons = if library.blind.is_empty() { "not supported".to_owned() } else { library.blind.join("; ") };
+            format!("{} in {path} is not seen: {reasons}", library.kind.name())
+        });
+        let embedded = self.embedded.map(|name| format!("{name} in {path} is not seen: it has no functions to probe"));
+        unseen.chain(embedded).collect()
     }
 
     /// A path that leads to this file for as long as it is open.
     pub fn probe_path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
     }
+}
+
+/// What is in a file when the symbols of its separate debug file are known too, if that is installed (gdb's manual,
+/// "Debugging Information in Separate Files").
+fn with_debug_file(bytes: &[u8], root: &Path) -> Option<Vec<TlsLibrary>> {
+    let id: String = symbols::build_id(bytes).ok()??.iter().map(|byte| format!("{byte:02x}")).collect();
+    let (folder, name) = id.split_at_checked(2)?;
+    let path = root.join(format!("usr/lib/debug/.build-id/{folder}/{name}.debug"));
+    let debug = sys::map(&File::open(path).ok()?).ok()?;
+    symbols::tls_libraries_with_debug(bytes, &debug).ok()
 }
 
 /// TLS libraries where dynamic linkers look by default (ld.so(8), and Debian's multiarch folders).
@@ -95,4 +123,4 @@ pub fn name(number: u8) -> Option<&'static str> {
 }
 
 /// Every name that `tls.library` may have; the place in the list is the number.
-const NAMES: [&str; 6] = ["openssl", "boringssl", "gnutls", "nss", "go", "rustls"];
+const NAMES: [&str; 7] = ["openssl", "boringssl", "gnutls", "nss", "go", "rustls", "libressl"];

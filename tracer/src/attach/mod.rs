@@ -5,6 +5,8 @@
 //! before it maps them: the kernel puts a probe into a mapping when it is made.
 
 mod ciphertext;
+pub mod embedded;
+mod layer;
 pub mod library;
 mod maps;
 
@@ -43,6 +45,8 @@ struct Process {
     /// What it had mapped at the last look, as far as it matters.
     mapped: HashSet<FileId>,
     ciphertext: Ciphertext,
+    /// The TLS library of those whose functions serve other files too is loaded, and the kernel side knows where.
+    layered: bool,
 }
 
 /// What a look at a process found.
@@ -50,6 +54,8 @@ struct Process {
 pub struct Scan {
     /// Libraries that got probes now.
     pub attached: Vec<Arc<LibraryFile>>,
+    /// What encrypts and is not seen.
+    pub blind: Vec<String>,
     /// Why some could not be probed.
     pub failures: Vec<String>,
 }
@@ -69,15 +75,20 @@ impl Attacher {
                 mapped.insert(file.id);
             }
             if self.processes.get(&pid).is_some_and(|process| process.probes.contains_key(&file.id)) {
-                // They were put there before it was mapped, perhaps.
+                // They were put there before it was mapped, perhaps; or it is mapped at another place now.
+                if let Some(Some(library)) = self.files.get(&file.id).cloned() {
+                    self.has_layer(kernel, pid, &library, &mut scan);
+                }
                 self.begin_go(kernel, pid, file.id, Some(&file), &mut scan);
                 continue;
             }
             match self.look_into(pid, &file) {
                 Ok(Some(library)) => {
                     mapped.insert(file.id);
-                    self.attach(kernel, pid, library, &mut scan);
-                    self.begin_go(kernel, pid, file.id, Some(&file), &mut scan);
+                    if self.has_layer(kernel, pid, &library, &mut scan) {
+                        self.attach(kernel, pid, library, &mut scan);
+                        self.begin_go(kernel, pid, file.id, Some(&file), &mut scan);
+                    }
                 }
                 Ok(None) => {}
                 Err(error) => scan.failures.push(format!("{}: {error}", file.path.display())),
@@ -90,6 +101,24 @@ impl Attacher {
             scan.failures.clear();
         }
         scan
+    }
+
+    /// Whether calls of this file's functions can be told from those on other files; tells the kernel side how. The
+    /// library that does TLS may be loaded later than this one, or never: then this one is of no interest.
+    fn has_layer(&mut self, kernel: &mut Kernel, pid: u32, file: &LibraryFile, scan: &mut Scan) -> bool {
+        let Some(function) = file.libraries.iter().find_map(|library| match library.session {
+            Session::FirstWordWithin(function) => Some(function),
+            _ => None,
+        }) else {
+            return true;
+        };
+        let Some(range) = layer::range(pid, function) else { return false };
+        if let Err(error) = kernel.set_layer(pid, range) {
+            scan.failures.push(format!("{}: {error}", file.path.display()));
+            return false;
+        }
+        self.processes.entry(pid).or_default().layered = true;
+        true
     }
 
     /// Looks into the TLS libraries that the dynamic linker would load, and into the program that is to be executed, so
@@ -109,7 +138,9 @@ impl Attacher {
         let known: Vec<_> = self.files.values().flatten().filter(matters).cloned().collect();
         let mut scan = Scan::default();
         for library in known {
-            if !self.processes.get(&pid).is_some_and(|process| process.probes.contains_key(&library.id)) {
+            // Where the layer will be is not known yet.
+            let layered = library.libraries.iter().any(|library| library.session != Session::Every);
+            if !layered && !self.processes.get(&pid).is_some_and(|process| process.probes.contains_key(&library.id)) {
                 let id = library.id;
                 self.attach(kernel, pid, library, &mut scan);
                 self.begin_go(kernel, pid, id, None, &mut scan);
@@ -148,7 +179,11 @@ impl Attacher {
             self.since.remove(&pid);
         }
         self.stop_comparing(kernel, pid);
-        let probes = self.processes.remove(&pid).into_iter().flat_map(|process| process.probes.into_values());
+        let process = self.processes.remove(&pid);
+        if process.as_ref().is_some_and(|process| process.layered) {
+            kernel.remove_layer(pid);
+        }
+        let probes = process.into_iter().flat_map(|process| process.probes.into_values());
         for probe in probes.flatten() {
             kernel.remove_probe(probe);
         }
@@ -162,6 +197,11 @@ impl Attacher {
     /// All probes of a library are in place; if a process has two of a kind, of the second one now.
     fn complete(&mut self, pid: u32, kind: LibraryKind) {
         self.since.entry(pid).or_default().insert(library::number(kind) as u8, now());
+    }
+
+    /// Whether something that a process has mapped encrypts and is not seen.
+    pub fn is_blind(&self, pid: u32) -> bool {
+        self.mapped(pid).iter().any(|file| !file.blind().is_empty())
     }
 
     fn look_into(&mut self, pid: u32, file: &MappedFile) -> Result<Option<Arc<LibraryFile>>, library::LibraryError> {
@@ -178,7 +218,7 @@ impl Attacher {
         let probes = self.processes.entry(pid).or_default().probes.entry(file.id).or_default();
         let mut complete = Vec::new();
         for library in file.libraries.iter().filter(|library| is_supported(library)) {
-            let points = points(library.cheapest(), library::number(library.kind));
+            let points = points(library.cheapest(), library.session, library::number(library.kind));
             match kernel.probe(&file.probe_path(), &points, nonzero) {
                 Ok(placed) => {
                     probes.extend(placed);
@@ -197,6 +237,7 @@ impl Attacher {
         for kind in complete {
             self.complete(pid, kind);
         }
+        scan.blind.extend(file.blind());
         scan.attached.push(file);
     }
 }
@@ -232,32 +273,40 @@ fn likeliest_first(mut files: Vec<MappedFile>) -> Vec<MappedFile> {
     files
 }
 
-/// Whether the kernel programs know how this library's calls look. NSPR's carry all kinds of connections.
+/// Whether the kernel programs know how this library's calls look.
 pub fn is_supported(library: &Library) -> bool {
     let moves = |function: &Function| matches!(function.role, Role::Read | Role::Write);
-    library.functions.iter().any(moves) && library.session == Session::Every
+    library.functions.iter().any(moves)
 }
 
 /// Every probe of these functions. The exits come first: an entry whose exit is never seen would leave its thread inside
 /// a TLS call.
-fn points<'a>(functions: impl Iterator<Item = &'a Function> + Clone, cookie: u64) -> Vec<Point> {
-    let all = functions.clone().flat_map(exits).chain(functions.flat_map(enters));
+fn points<'a>(functions: impl Iterator<Item = &'a Function> + Clone, session: Session, cookie: u64) -> Vec<Point> {
+    let exits = functions.clone().flat_map(|function| exits(function, session));
+    let all = exits.chain(functions.flat_map(|function| enters(function, session)));
     all.map(|(program, site)| Point { program, offset: site.offset.0, cookie }).collect()
 }
 
 /// The programs of one function and where each goes.
-pub fn sites(function: &Function) -> Vec<(&'static str, &Site)> {
-    exits(function).into_iter().chain(enters(function)).collect()
+pub fn sites(function: &Function, session: Session) -> Vec<(&'static str, &Site)> {
+    exits(function, session).into_iter().chain(enters(function, session)).collect()
 }
 
-fn enters(function: &Function) -> Vec<(&'static str, &Site)> {
-    let program = enter_program(function.role, function.arguments);
+fn enters(function: &Function, session: Session) -> Vec<(&'static str, &Site)> {
+    let program = entry_program(function, session);
     function.enter.iter().filter_map(|site| Some((program?, site))).collect()
 }
 
-fn exits(function: &Function) -> Vec<(&'static str, &Site)> {
-    let program = enter_program(function.role, function.arguments).and_then(|_| exit_program(function));
+fn exits(function: &Function, session: Session) -> Vec<(&'static str, &Site)> {
+    let program = entry_program(function, session).and_then(|_| exit_program(function));
     function.exit.sites().iter().filter_map(|site| Some((program?, site))).collect()
+}
+
+fn entry_program(function: &Function, session: Session) -> Option<&'static str> {
+    match session {
+        Session::Every => enter_program(function.role, function.arguments),
+        _ => layer_program(function.role, function.arguments),
+    }
 }
 
 /// The program for the exit of a function that has one for its entry; `None`: it needs none.
@@ -266,9 +315,12 @@ fn exit_program(function: &Function) -> Option<&'static str> {
         (Exit::Result(_), Role::Handshake, Arguments::Go | Arguments::GoSpilled) => "go_handshake_return",
         (Exit::Result(_), Role::Handshake, _) => "tls_handshake_result",
         (Exit::Return(_), Role::Handshake, _) => "tls_handshake_return",
+        (Exit::Result(_), Role::Flush, _) => "tls_flushed",
+        (Exit::Return(_), Role::Flush, _) => "tls_flushed_return",
         (Exit::Result(_), Role::Read | Role::Write, Arguments::Go) => "go_return",
         (Exit::Result(_), Role::Read | Role::Write, Arguments::GoSpilled) => "go_return_spilled",
         (Exit::Result(_), Role::Read | Role::Write, _) => "tls_result",
+        (Exit::Return(_), Role::Write, Arguments::WithVector) => "tls_return_pieces",
         (Exit::Return(_), Role::Read | Role::Write, _) => "tls_return",
         _ => return None,
     })
@@ -295,6 +347,18 @@ fn enter_program(role: Role, arguments: Arguments) -> Option<&'static str> {
         (Role::SetOneFd, _) => "tls_set_one_fd",
         (Role::Ciphertext, _) => "tls_ciphertext",
         (Role::Handshake, _) => "tls_handshake",
+        (Role::Flush, _) => "tls_flush",
+        _ => return None,
+    })
+}
+
+/// The same for a function that serves other files too.
+fn layer_program(role: Role, arguments: Arguments) -> Option<&'static str> {
+    Some(match (role, arguments) {
+        (Role::Read, Arguments::Plain) => "tls_layer_read",
+        (Role::Read, Arguments::WithFlags) => "tls_layer_receive",
+        (Role::Write, Arguments::Plain | Arguments::WithVector) => "tls_layer_write",
+        (Role::Free | Role::Clear, _) => "tls_free",
         _ => return None,
     })
 }

@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 
 use symbols::Role;
 
-use super::embedded;
 use super::report::{Embedded, Library, Probe, Process, Unreadable};
 use crate::attach::library::LibraryError;
-use crate::attach::{FileId, LibraryFile, MappedFile, is_supported, mapped_files, sites};
-use crate::sys;
+use crate::attach::{FileId, LibraryFile, MappedFile, embedded, is_supported, mapped_files, sites};
 
 /// Looks into every file that the traced processes execute, each once.
 pub fn examine(traced: &[u32], process: &mut Process) {
@@ -24,7 +22,6 @@ pub fn examine(traced: &[u32], process: &mut Process) {
         }
     }
     for (pid, file, processes) in files.into_values() {
-        process.java |= file.path.file_name().is_some_and(|name| name == "libjvm.so");
         if let Err(error) = look_into(pid, &file, processes, process) {
             process.unreadable.push(Unreadable { path: file.path.display().to_string(), cause: error.to_string() });
         }
@@ -33,13 +30,12 @@ pub fn examine(traced: &[u32], process: &mut Process) {
 
 fn look_into(pid: u32, file: &MappedFile, processes: usize, process: &mut Process) -> Result<(), LibraryError> {
     let path = file.path.display().to_string();
-    if let Some(found) = LibraryFile::open(pid, file)?.filter(|found| !found.libraries.is_empty()) {
-        process.libraries.extend(found.libraries.iter().map(|library| describe(library, path.clone(), processes)));
-        return Ok(());
-    }
-    let bytes = sys::map(&file.open(pid)?)?;
-    if let Some(library) = embedded::library(&bytes) {
-        process.embedded.push(Embedded { path, library });
+    let Some(found) = LibraryFile::open(pid, file)? else { return Ok(()) };
+    process.libraries.extend(found.libraries.iter().map(|library| describe(library, path.clone(), processes)));
+    match found.embedded {
+        Some(embedded::JAVA) => process.java = true,
+        Some(library) => process.embedded.push(Embedded { path, library }),
+        None => {}
     }
     Ok(())
 }
@@ -47,18 +43,19 @@ fn look_into(pid: u32, file: &MappedFile, processes: usize, process: &mut Proces
 fn describe(library: &symbols::TlsLibrary, path: String, processes: usize) -> Library {
     let supported = is_supported(library);
     let probes = library.cheapest().flat_map(|function| {
-        sites(function).into_iter().map(|(program, site)| Probe {
+        sites(function, library.session).into_iter().map(|(program, site)| Probe {
             function: function.name.clone(),
             role: match function.role {
                 Role::Read => "read",
                 Role::Write => "write",
+                Role::Flush => "flush",
                 Role::Handshake => "handshake",
                 Role::SetFd | Role::SetOneFd => "descriptor",
                 _ => "end",
             },
             kind: match program {
-                "tls_return" => "return",
-                "tls_result" | "go_return" | "go_return_spilled" | "go_handshake_return" => "result",
+                "tls_return" | "tls_return_pieces" | "tls_flushed_return" => "return",
+                "tls_result" | "tls_flushed" | "go_return" | "go_return_spilled" | "go_handshake_return" => "result",
                 _ => "entry",
             },
             offset: site.offset.0,

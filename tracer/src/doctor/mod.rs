@@ -3,7 +3,6 @@
 //! Facts are gathered first ([`report`]), by trying rather than by version numbers wherever trying is safe; findings
 //! are then drawn from the facts alone, which is what the tests do too. Nothing is left attached.
 
-mod embedded;
 mod findings;
 mod libraries;
 mod machine;

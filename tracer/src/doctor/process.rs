@@ -20,7 +20,7 @@ pub fn examine(pid: u32) -> Result<Process> {
         comm: lossy(&described.comm),
         executable: described.executable.as_ref().map(lossy),
         namespace_pid: described.namespace_pid,
-        container_id: std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok().and_then(|text| container_id(&text)),
+        container_id: described.container_id,
         descendants: traced.len().saturating_sub(1),
         bits: bits(pid),
         seccomp: traced.iter().filter_map(|&pid| seccomp(pid)).max_by_key(|mode| strictness(mode)),
@@ -58,34 +58,9 @@ fn bits(pid: u32) -> Option<u8> {
     }
 }
 
-/// The id that container engines put into the name of a control group: 64 hexadecimal digits, alone or between other
-/// parts ("docker-<id>.scope", "/kubepods/…/<id>", "libpod-<id>.scope").
-fn container_id(cgroup: &str) -> Option<String> {
-    let names = cgroup.lines().flat_map(|line| line.rsplit('/'));
-    let mut parts = names.flat_map(|name| name.split(|other: char| !other.is_ascii_alphanumeric()));
-    parts.find(|part| part.len() == 64 && part.bytes().all(|byte| byte.is_ascii_hexdigit())).map(str::to_owned)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn container_ids() {
-        let id = "0123456789abcdef".repeat(4);
-        for cgroup in [
-            format!("0::/system.slice/docker-{id}.scope\n"),
-            format!("12:pids:/docker/{id}\n11:cpu:/docker/{id}\n"),
-            format!("0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-{id}.scope/init\n"),
-        ] {
-            assert_eq!(container_id(&cgroup), Some(id.clone()), "{cgroup}");
-        }
-        for cgroup in
-            ["", "0::/", "0::/user.slice/user-0.slice/session-1.scope", "4:memory:/api/5ed7afbfdcffd8e1e4aee449"]
-        {
-            assert_eq!(container_id(cgroup), None, "{cgroup}");
-        }
-    }
 
     #[test]
     fn this_process() {

@@ -145,6 +145,7 @@ pub struct Kernel {
     ebpf: Ebpf,
     hook: Hook,
     processes: HashMap<MapData, u32, u32>,
+    layers: HashMap<MapData, u32, [u64; 2]>,
     sockets: HashMap<MapData, u64, [u8; size_of::<Socket>()]>,
     go_processes: HashMap<MapData, u32, u64>,
     goroutines: HashMap<MapData, [u8; size_of::<GoroutineKey>()], [u8; GOROUTINE_CALL]>,
@@ -214,6 +215,7 @@ impl Kernel {
         let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?).map_err(map_error("EVENTS"))?;
         let kernel = Self {
             processes: HashMap::try_from(take(&mut ebpf, "PROCESSES")?).map_err(map_error("PROCESSES"))?,
+            layers: HashMap::try_from(take(&mut ebpf, "LAYERS")?).map_err(map_error("LAYERS"))?,
             sockets: HashMap::try_from(take(&mut ebpf, "SOCKETS")?).map_err(map_error("SOCKETS"))?,
             switches: Array::try_from(take(&mut ebpf, "SWITCHES")?).map_err(map_error("SWITCHES"))?,
             go_processes: HashMap::try_from(take(&mut ebpf, "GO_PROCESSES")?).map_err(map_error("GO_PROCESSES"))?,
@@ -242,6 +244,17 @@ impl Kernel {
     /// Leaves out connections whose mark is below this from now on ([`tracer_ebpf::sample`]); 0: none.
     pub fn shed(&mut self, level: u32) -> Result<(), KernelError> {
         self.switches.set(1, level, 0).map_err(map_error("SWITCHES"))
+    }
+
+    /// Tells from where to where a process has its TLS library.
+    pub fn set_layer(&mut self, pid: u32, range: [u64; 2]) -> Result<(), KernelError> {
+        self.layers.insert(pid, range, 0).map_err(map_error("LAYERS"))
+    }
+
+    /// Forgets that.
+    pub fn remove_layer(&mut self, pid: u32) {
+        // It may be gone already.
+        let _ = self.layers.remove(&pid);
     }
 
     /// Ends tracing a process.

@@ -82,8 +82,16 @@ pub fn describe(pid: u32) -> Process {
         comm: comm.unwrap_or_default(),
         executable: executable.map(|path| Text::from(path.as_os_str().as_bytes())),
         namespace_pid: inner.filter(|inner| *inner != pid),
-        container_id: None,
+        container_id: std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok().and_then(|text| container_id(&text)),
     }
+}
+
+/// The id that container engines put into the name of a control group: 64 hexadecimal digits, alone or between other
+/// parts ("docker-<id>.scope", "/kubepods/…/<id>", "libpod-<id>.scope").
+fn container_id(cgroup: &str) -> Option<String> {
+    let names = cgroup.lines().flat_map(|line| line.rsplit('/'));
+    let mut parts = names.flat_map(|name| name.split(|other: char| !other.is_ascii_alphanumeric()));
+    parts.find(|part| part.len() == 64 && part.bytes().all(|byte| byte.is_ascii_hexdigit())).map(str::to_owned)
 }
 
 /// The traced processes and what records say of them.
@@ -111,6 +119,7 @@ impl Processes {
                 child.comm = parent.comm.clone();
             }
             child.executable = child.executable.or_else(|| parent.executable.clone());
+            child.container_id = child.container_id.or_else(|| parent.container_id.clone());
         }
         self.live.insert(pid, child);
     }
@@ -147,5 +156,27 @@ impl Processes {
         let process = self.live.get_mut(&pid).or_else(|| self.ended.get_mut(&pid))?;
         process.tid = tid;
         Some(process)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn container_ids() {
+        let id = "0123456789abcdef".repeat(4);
+        for cgroup in [
+            format!("0::/system.slice/docker-{id}.scope\n"),
+            format!("12:pids:/docker/{id}\n11:cpu:/docker/{id}\n"),
+            format!("0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-{id}.scope/init\n"),
+        ] {
+            assert_eq!(container_id(&cgroup), Some(id.clone()), "{cgroup}");
+        }
+        for cgroup in
+            ["", "0::/", "0::/user.slice/user-0.slice/session-1.scope", "4:memory:/api/5ed7afbfdcffd8e1e4aee449"]
+        {
+            assert_eq!(container_id(cgroup), None, "{cgroup}");
+        }
     }
 }

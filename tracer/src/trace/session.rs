@@ -191,7 +191,7 @@ impl Session {
     }
 
     fn note(&mut self, pid: u32, scan: &Scan) {
-        for failure in &scan.failures {
+        for failure in scan.failures.iter().chain(&scan.blind) {
             if self.warned.insert(failure.clone()) {
                 eprintln!("tracer: warning: process {pid}: {failure}");
             }
@@ -201,7 +201,8 @@ impl Session {
     fn warn_if_blind(&self, roots: &[u32]) {
         for &pid in roots {
             let covered = processes::with_descendants(&[pid]);
-            if covered.iter().all(|pid| self.attacher.names(*pid).is_empty()) {
+            // What was found and is not seen has been told already.
+            if covered.iter().all(|pid| self.attacher.names(*pid).is_empty() && !self.attacher.is_blind(*pid)) {
                 eprintln!(
                     "tracer: warning: process {pid} has no TLS library that is known: only plaintext is traced \
                      (see `tracer doctor --pid {pid}`)"

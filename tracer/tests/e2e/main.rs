@@ -7,6 +7,7 @@
 mod support;
 
 mod clients;
+mod containers;
 mod dns;
 mod doctor;
 mod errors;
@@ -20,3 +21,4 @@ mod load;
 mod nginx;
 mod pgsql;
 mod redis;
+mod tls;

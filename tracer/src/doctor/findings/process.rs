@@ -116,7 +116,15 @@ pub fn tls(process: &Process, section: &mut Section<'_>) {
     for found in &process.libraries {
         library(found, section);
     }
-    for found in &process.embedded {
+    let (quic, embedded): (Vec<_>, Vec<_>) = process.embedded.iter().partition(|found| found.library == "quic");
+    for found in quic {
+        section.warn(
+            "QUIC",
+            format!("{}: can speak HTTP/3, which is encrypted in it and not seen", found.path),
+            "switch HTTP/3 off where its requests must be seen",
+        );
+    }
+    for found in embedded {
         section.warn(
             found.library,
             format!("{}: linked in without its symbols, not seen", found.path),

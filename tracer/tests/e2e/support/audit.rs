@@ -28,6 +28,7 @@ pub struct Audit {
     port: u16,
     joined_late: bool,
     losses_allowed: bool,
+    library: &'static str,
 }
 
 /// nginx reads its clock once per round of its event loop, and on a busy machine it is preempted between that and the
@@ -40,12 +41,17 @@ impl Audit {
     /// Records of nginx itself, traced before any client came.
     pub fn new(nginx: &Nginx) -> Self {
         let (scheme, port) = (nginx.config.scheme, nginx.port);
-        Self { role: Role::Server, scheme, port, joined_late: false, losses_allowed: false }
+        Self { role: Role::Server, scheme, port, joined_late: false, losses_allowed: false, library: "openssl" }
     }
 
     /// Records of this side.
     pub fn role(self, role: Role) -> Self {
         Self { role, ..self }
+    }
+
+    /// The TLS library that the traced process has.
+    pub fn library(self, library: &'static str) -> Self {
+        Self { library, ..self }
     }
 
     /// Connections had carried requests before they were traced: those have no record, and `sequence` counts from the
@@ -149,7 +155,7 @@ impl Audit {
                 differences.field(record, "/connection/tuple_source", "socket");
             }
             Scheme::Https => {
-                differences.field(record, "/connection/tls/library", "openssl");
+                differences.field(record, "/connection/tls/library", self.library);
                 differences.field(record, "/connection/tuple_source", "nested");
             }
         }
@@ -287,8 +293,14 @@ mod tests {
 
     use super::{Audit, Role, Scheme};
 
-    const AUDIT: Audit =
-        Audit { role: Role::Server, scheme: Scheme::Https, port: 443, joined_late: false, losses_allowed: false };
+    const AUDIT: Audit = Audit {
+        role: Role::Server,
+        scheme: Scheme::Https,
+        port: 443,
+        joined_late: false,
+        losses_allowed: false,
+        library: "openssl",
+    };
 
     fn log() -> Vec<Value> {
         let entry = |number: u64| {
