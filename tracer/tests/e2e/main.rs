@@ -15,6 +15,7 @@ mod grpc;
 mod http2;
 mod lifecycle;
 mod load;
+mod mysql;
 mod nginx;
 mod pgsql;
 mod redis;
