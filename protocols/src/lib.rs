@@ -28,8 +28,8 @@ pub mod reassembly;
 pub mod redis;
 pub mod registry;
 pub mod sql;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod text;
 mod time;
 

@@ -141,15 +141,21 @@ pub fn run(registration: &'static Registration, script: &Script<'_>) -> Vec<Valu
 /// Asserts that the records do not depend on how the bytes were cut into segments: every transfer is split at every
 /// byte, one split at a time, and once into single bytes. Gives the records.
 pub fn assert_split_invariant(registration: &'static Registration, script: &Script<'_>) -> Vec<Value> {
+    assert_split_invariant_every(1, registration, script)
+}
+
+/// [`assert_split_invariant`] at every `step`th byte of all: for long conversations.
+pub fn assert_split_invariant_every(
+    step: usize,
+    registration: &'static Registration,
+    script: &Script<'_>,
+) -> Vec<Value> {
     let whole = run(registration, script);
-    for (index, (_, bytes)) in script.iter().enumerate() {
-        for cut in 1..bytes.len() {
-            assert_eq!(
-                run_cut(registration, script, |i, at| i == index && at == cut),
-                whole,
-                "transfer {index} cut at {cut}"
-            );
-        }
+    let places =
+        script.iter().enumerate().flat_map(|(index, (_, bytes))| (1..bytes.len()).map(move |cut| (index, cut)));
+    for (index, cut) in places.step_by(step) {
+        let split = run_cut(registration, script, |i, at| i == index && at == cut);
+        assert_eq!(split, whole, "transfer {index} cut at {cut}");
     }
     assert_eq!(run_cut(registration, script, |_, _| true), whole, "single bytes");
     whole
@@ -178,19 +184,31 @@ pub fn with_holes(
     registration: &'static Registration,
     script: &Script<'_>,
     sizes: &[usize],
+    check: impl FnMut(&str, Vec<Value>),
+) {
+    with_holes_every(1, registration, script, sizes, check);
+}
+
+/// [`with_holes`] at every `step`th byte of all: for long conversations.
+pub fn with_holes_every(
+    step: usize,
+    registration: &'static Registration,
+    script: &Script<'_>,
+    sizes: &[usize],
     mut check: impl FnMut(&str, Vec<Value>),
 ) {
-    for (index, (_, bytes)) in script.iter().enumerate() {
-        for &size in sizes {
-            for at in 0..bytes.len() {
-                let hole = at..(at + size).min(bytes.len());
-                for loss in [Loss::Lost, Loss::LostAndMissedLate, Loss::Truncated] {
-                    if loss == Loss::LostAndMissedLate && hole.end < bytes.len() {
-                        continue;
-                    }
-                    let records = run_hole(registration, script, index, hole.clone(), loss);
-                    check(&format!("transfer {index}, hole {hole:?}, {loss:?}"), records);
+    for &size in sizes {
+        let places =
+            script.iter().enumerate().flat_map(|(index, (_, bytes))| (0..bytes.len()).map(move |at| (index, at)));
+        for (index, at) in places.step_by(step) {
+            let length = script[index].1.len();
+            let hole = at..(at + size).min(length);
+            for loss in [Loss::Lost, Loss::LostAndMissedLate, Loss::Truncated] {
+                if loss == Loss::LostAndMissedLate && hole.end < length {
+                    continue;
                 }
+                let records = run_hole(registration, script, index, hole.clone(), loss);
+                check(&format!("transfer {index}, hole {hole:?}, {loss:?}"), records);
             }
         }
     }

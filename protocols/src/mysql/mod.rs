@@ -284,8 +284,11 @@ impl Parser for Mysql {
             };
         }
         if side == Side::Client && self.session.phase == Phase::Login {
-            let begins = transfer_start && recognise::is_login(bytes);
-            return if begins { Boundary::At(0) } else { Boundary::None { discard: bytes.len() } };
+            return match recognise::is_login(bytes) {
+                Some(true) if transfer_start => Boundary::At(0),
+                None if transfer_start => Boundary::None { discard: 0 },
+                _ => Boundary::None { discard: bytes.len() },
+            };
         }
         let expects = self.session.expects();
         if side == Side::Server && expects.is_none() {

@@ -63,11 +63,18 @@ pub(super) fn infer(head: &[u8]) -> Inference {
     }
 }
 
-/// Whether these bytes are the answer to a greeting.
-pub(super) fn is_login(bytes: &[u8]) -> bool {
-    let Ok(head) = Head::read(bytes) else { return false };
-    let body = bytes.get(HEADER..).and_then(|behind| behind.get(..head.length as usize));
-    head.sequence == 1 && body.and_then(Login::read_41).is_some()
+/// The longest login, which is mostly names and values that clients tell about themselves.
+const LOGIN: u32 = 1 << 16;
+
+/// Whether these bytes are the answer to a greeting; `None`: they are too few to tell. Servers read the header apart
+/// from the rest on unix sockets.
+pub(super) fn is_login(bytes: &[u8]) -> Option<bool> {
+    let Ok(head) = Head::read(bytes) else { return None };
+    if head.sequence != 1 || head.length > LOGIN {
+        return Some(false);
+    }
+    let body = bytes.get(HEADER..).and_then(|behind| behind.get(..head.length as usize))?;
+    Some(Login::read_41(body).is_some())
 }
 
 /// Whether this is nothing but commands, of which at least one is a statement.

@@ -522,6 +522,26 @@ fn logins() {
     }
 }
 
+/// Unix sockets don't tell whether they are new; the greeting does.
+#[test]
+fn a_greeting_tells_that_nothing_went_before() {
+    for transport in [Transport::Tcp, Transport::Unix] {
+        let mut conversation = Conversation::new(&REGISTRATION, context(transport, true));
+        conversation.say(S, &greeting());
+        // Servers read the header apart from the rest on unix sockets.
+        let login = login_as(1, USUAL);
+        conversation.say(C, &login[..4]);
+        conversation.say(C, &login[4..]);
+        conversation.say(S, &packet(2, &[b"\xfemysql_native_password\0salt\0"]));
+        conversation.say(C, &packet(3, &[&[9; 20]]));
+        conversation.say(S, &error(4, 1045, "28000", "Access denied"));
+        let records = conversation.close();
+        assert_eq!(records.len(), 1, "{records:#?}");
+        assert_eq!(records[0]["request"]["command"], "login", "{records:#?}");
+        assert_eq!((&records[0]["response"]["error_code"], &records[0]["reasons"]), (&json!(1045), &json!([])));
+    }
+}
+
 #[test]
 fn a_refusal_that_breaks_off_is_not_complete() {
     let refusal = error(2, 1045, "28000", "Access denied");

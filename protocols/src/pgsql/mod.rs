@@ -127,6 +127,8 @@ struct Pgsql {
     /// Whether the client is past the packets that have no type.
     started: bool,
     midstream: bool,
+    /// When the client was first seen, if its login was not.
+    joined: Option<Time>,
     session: Session,
 }
 
@@ -137,6 +139,7 @@ impl Pgsql {
             server: Half::default(),
             started: false,
             midstream: context.midstream,
+            joined: None,
             session: Session::new(context),
         }
     }
@@ -151,8 +154,14 @@ impl Pgsql {
     fn message(&mut self, side: Side, message: &Message<'_>, out: &mut Output<'_>) {
         match side {
             Side::Client => self.session.client(message, out),
+            Side::Server if self.is_of_login(message) => self.session.late_login(message),
             Side::Server => self.session.server(message, out),
         }
+    }
+
+    /// Whether the server said this to a login that was not seen, and it was held until the client was.
+    fn is_of_login(&self, message: &Message<'_>) -> bool {
+        message.last.zip(self.joined).is_some_and(|(last, joined)| last.end < joined)
     }
 
     /// A packet without a type; `None` if these bytes are none.
@@ -276,6 +285,7 @@ impl Parser for Pgsql {
                 self.started = true;
                 if !self.session.is_lost() {
                     self.session.join(Reason::Gap.into());
+                    self.joined = Some(input.span(0).start);
                 }
             }
             Side::Server if self.is_early(input) => return Step::Wait,

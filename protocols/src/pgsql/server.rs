@@ -97,6 +97,13 @@ impl Session {
         drop(self.queue.pop());
     }
 
+    /// A message that came before anything that was seen of the client.
+    pub(super) fn late_login(&mut self, message: &Message<'_>) {
+        if message.kind == b'K' {
+            self.set_backend_of(message);
+        }
+    }
+
     fn set_backend_of(&mut self, message: &Message<'_>) {
         if let Some(process) = Cursor::new(message.body).u32_be() {
             self.set_backend(process);

@@ -1048,6 +1048,26 @@ fn behind_tls() {
     assert_eq!(records[0]["reasons"], json!([]));
 }
 
+/// Over TLS, of a process that the server has just made, the probes may come after the client's login.
+#[test]
+fn a_login_of_which_only_the_answer_was_seen() {
+    let one = || [columns(1), row("1"), complete("SELECT 1"), ready(b'I')].concat();
+    let mut conversation = Conversation::new(&REGISTRATION, context(Transport::Tcp, false));
+    conversation.say(S, &login());
+    for _ in 0..3 {
+        conversation.say(C, &query("SELECT 1"));
+        conversation.say(S, &one());
+    }
+    let records = conversation.close();
+    assert_eq!(records.len(), 3, "{records:#?}");
+    for (place, record) in records.iter().enumerate() {
+        assert_eq!((&record["request"]["query"], &record["sequence"]), (&json!("SELECT 1"), &json!(place)));
+        assert_eq!((&record["request"]["backend_pid"], &record["response"]["rows"]), (&json!(77), &json!(1)));
+        let reasons = if place == 0 { json!(["gap"]) } else { json!([]) };
+        assert_eq!(record["reasons"], reasons, "{record:#?}");
+    }
+}
+
 fn connection() -> crate::Connection {
     let candidates = std::sync::Arc::from([&REGISTRATION]);
     crate::Connection::new(candidates, context(Transport::Tcp, false), Some(crate::Direction::Read))

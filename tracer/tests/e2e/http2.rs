@@ -2,7 +2,7 @@
 //! The witnesses are nginx's access log and what curl says of itself.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -194,4 +194,36 @@ fn curl_traced() {
         let log = nginx.wait_for_log(REQUESTS.len());
         compare(&nginx, &log, &outcome, "client", &format!("curl traced, {scheme}"));
     }
+}
+
+/// A tracer that comes late doesn't know the headers that were sent before: it says so, and invents none.
+#[test]
+fn joined_in_the_middle() {
+    const REQUESTS: usize = 12;
+    let nginx = start(Scheme::Https, 1);
+    let urls: String = (0..REQUESTS).map(|number| nginx.url(&format!("/small.txt?id={number}")) + "\n").collect();
+    let file = tempfile::NamedTempFile::new().expect("no temporary file");
+    std::fs::write(file.path(), urls).expect("cannot write a temporary file");
+    let mut command = Command::new("h2load");
+    command.args(["-n", &REQUESTS.to_string(), "-c", "1", "-m", "1", "--rps", "2", "-i"]).arg(file.path());
+    let mut client = command.stdout(Stdio::null()).spawn().expect("h2load runs");
+    nginx.wait_for_log(1);
+    let tracer = Tracer::attach(&[nginx.pid()], &[]);
+    assert!(client.wait().expect("own child").success());
+    let log = nginx.wait_for_log(REQUESTS);
+    let outcome = tracer.stop();
+    let targets: BTreeSet<&str> = log.iter().filter_map(|entry| entry["target"].as_str()).collect();
+    let mut seen = 0;
+    for record in outcome.records() {
+        let request = &record["request"];
+        let target = request["target"].as_str();
+        assert!(target.is_none_or(|target| targets.contains(target)), "{record}");
+        assert!(request["method"].is_null() || request["method"] == "GET", "{record}");
+        let status = &record["response"]["status"];
+        assert!(status.is_null() || *status == 200, "{record}");
+        let unknown = target.is_none() || status.is_null();
+        assert!(!unknown || record["integrity"]["complete"] == false, "{record}");
+        seen += 1;
+    }
+    assert!(seen > 0 && seen < REQUESTS, "{}", outcome.stdout());
 }

@@ -18,6 +18,7 @@ mod http2;
 mod ladder;
 mod lifecycle;
 mod load;
+mod mysql;
 mod nginx;
 mod pgsql;
 mod redis;

@@ -33,6 +33,11 @@ impl Way {
         if self == Self::Unix { Wire { server: Place::Path(postgres.socket()), ..tcp } } else { tcp }
     }
 
+    /// A server that is to be traced with such a client.
+    fn server(self) -> Postgres {
+        if self == Self::Tls { Postgres::start_patient() } else { Postgres::start() }
+    }
+
     fn client(self, postgres: &Postgres, name: &str) -> Command {
         postgres.client(&self.host(postgres), self == Self::Tls, name)
     }
@@ -156,7 +161,7 @@ fn compare_statement(record: &Value, logged: &Logged, differences: &mut Differen
 #[test]
 fn psql_asks() {
     for way in WAYS {
-        let postgres = Postgres::start();
+        let postgres = way.server();
         let tracer = Tracer::attach(&[postgres.pid()], &["--no-redact"]);
         let statements = statements(200_000);
         psql(&postgres, way, &script(&statements));
@@ -182,7 +187,7 @@ fn psql_asks() {
 #[test]
 fn copies() {
     for way in WAYS {
-        let postgres = Postgres::start();
+        let postgres = way.server();
         let tracer = Tracer::attach(&[postgres.pid()], &["--no-redact"]);
         let rows: String = (0..20_000).map(|number| format!("{number}\tvalue {number}\n")).collect();
         let input = format!(

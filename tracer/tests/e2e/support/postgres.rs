@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::certificate;
-use super::process::{Server, run, unused_port, wait_until};
+use super::process::{Server, run, signal, unused_port, wait_until};
 
 /// The password of the user "postgres".
 pub const PASSWORD: &str = "geheim";
@@ -61,6 +61,16 @@ fn as_owner(name: &str) -> Command {
 impl Postgres {
     /// Makes a cluster, starts it and waits until it serves.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Has the process of each connection wait a second before it reads anything: the probes of a process that has just
+    /// been made take a while, without which the start of a TLS session is not seen (docs/limits.md).
+    pub fn start_patient() -> Self {
+        Self::start_with(&["pre_auth_delay=1"])
+    }
+
+    fn start_with(settings: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("no temporary directory");
         let path = |name: &str| directory.path().join(name);
         certificate::make(directory.path());
@@ -86,7 +96,10 @@ impl Postgres {
             "log_min_duration_statement=0",
             "log_parameter_max_length=-1",
             "autovacuum=off",
-        ] {
+        ]
+        .iter()
+        .chain(settings)
+        {
             postgres.args(["-c", setting]);
         }
         let server = Server::start(&postgres, Signal::INT);
@@ -134,7 +147,8 @@ impl Postgres {
 
     /// The statements of each client, by its port (`None`: by unix socket), in order.
     pub fn log(&self) -> BTreeMap<Option<u64>, Vec<Logged>> {
-        let text = std::fs::read_to_string(self.directory.path().join("log.json")).expect("PostgreSQL has no log");
+        self.await_log();
+        let text = self.read_log();
         let mut by_port: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for line in text.lines() {
             let entry: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
@@ -143,6 +157,22 @@ impl Postgres {
             }
         }
         by_port
+    }
+
+    /// Waits until what the server has said until now is in its log. A process of its own writes that, which gets
+    /// everything through one pipe, in order.
+    fn await_log(&self) {
+        let reloads = || self.read_log().matches("received SIGHUP").count();
+        let before = reloads();
+        signal(self.pid(), Signal::HUP);
+        wait_until("the log is written", || reloads() > before);
+    }
+
+    /// The log's whole lines.
+    fn read_log(&self) -> String {
+        let mut text = std::fs::read_to_string(self.directory.path().join("log.json")).expect("PostgreSQL has no log");
+        text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
+        text
     }
 }
 
