@@ -115,8 +115,9 @@ mod tests {
         registry::ALL.iter().find(|registration| registration.names == [name]).expect("a protocol")
     }
 
-    /// A conversation of each kind: the client first, and the server first.
-    fn conversations() -> [(&'static Registration, Vec<(Side, Vec<u8>)>); 2] {
+    type Talk = Vec<(Side, Vec<u8>)>;
+
+    fn conversations() -> [(&'static Registration, Talk); 2] {
         let http = vec![
             (Side::Client, b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n".to_vec()),
             (Side::Server, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec()),
