@@ -36,7 +36,8 @@ impl Outcome {
         // Where a response without a request ends, transfers tell.
         let is_loose = |reason: &Value| reason == "parse_error" || reason == "unsolicited";
         let broken = |record: &Value| record["reasons"].as_array().is_some_and(|all| all.iter().any(is_loose));
-        self.counters.violations == 0 && self.counters.resyncs == 0 && !self.records.iter().any(broken)
+        let Counters { resyncs, violations, unrecognised, .. } = self.counters;
+        (resyncs, violations, unrecognised) == (0, 0, 0) && !self.records.iter().any(broken)
     }
 
     /// In the order of requests: that of reports depends on which direction went on first.
@@ -205,7 +206,10 @@ impl Talk {
             assert_eq!(exchange.missing_bytes, 0, "complete, with missing bytes");
             assert!(exchange.request.is_some() && exchange.sequence.is_some(), "complete, without its request");
         }
-        let complete = exchange.reasons.is_empty();
+        let record = render(exchange);
+        // HTTP/2 streams that were refused are over without a message.
+        let refused = ["goaway", "reset"].iter().any(|field| !record["response"]["payload"][field].is_null());
+        let complete = exchange.reasons.is_empty() && !refused;
         for (side, part) in [&exchange.request, &exchange.response].into_iter().enumerate() {
             let Some(part) = part else { continue };
             assert!(!complete || part.bytes.is_some(), "complete, of unknown size: {exchange:#?}");
@@ -219,7 +223,7 @@ impl Talk {
             // Where the end was lost, the size is what the message announced.
             self.reported[side] += part.bytes.filter(|_| part.end.is_some()).unwrap_or_default();
         }
-        render(exchange)
+        record
     }
 
     fn finish(self) -> Outcome {

@@ -353,7 +353,8 @@ fn opener(id: u32) -> Side {
 }
 
 fn end(message: &mut Message, head: &Head) {
-    if message.is_headless() {
+    if message.head.is_none() && head.fields.section != Section::Trailers {
+        // It begins here: an end that was seen before is not its own.
         (message.ended, message.end) = (false, None);
     }
     message.wire += head.wire;

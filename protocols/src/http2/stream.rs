@@ -60,7 +60,7 @@ impl Message {
     }
 
     /// Content was seen, and certainly no head before it, which every message begins with (RFC 9113, section 8.1).
-    pub(super) fn is_headless(&self) -> bool {
+    fn is_headless(&self) -> bool {
         self.head.is_none() && self.wire > 0 && self.torn.is_empty()
     }
 
