@@ -14,3 +14,4 @@ mod gateway;
 mod lifecycle;
 mod load;
 mod nginx;
+mod recording;
