@@ -18,10 +18,12 @@ fn main() {
     for variable in ["RUST_SRC_LIBRARY", "BPF_LINKER"] {
         println!("cargo:rerun-if-env-changed={variable}");
     }
-    let object = build(&root, &out);
-    println!("cargo:rustc-env=TRACER_PROGRAMS={}", object.display());
+    let objects = build(&root, &out);
+    println!("cargo:rustc-env=TRACER_PROGRAMS={}", objects.join("tracer-programs").display());
+    println!("cargo:rustc-env=EMPTY_PROGRAMS={}", objects.join("empty-programs").display());
 }
 
+/// Builds the kernel programs; the folder that their objects are in.
 fn build(root: &Path, out: &Path) -> PathBuf {
     let architecture = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets CARGO_CFG_TARGET_ARCH");
     // --btf makes bpf-linker keep the types of the maps; they come from debug information.
@@ -32,7 +34,7 @@ fn build(root: &Path, out: &Path) -> PathBuf {
     cargo
         .current_dir(root)
         .args(["build", "--quiet", "--release", "--ignore-rust-version", "-Z", "build-std=core", "--target", TARGET])
-        .args(["--package", "tracer-ebpf", "--bin", "tracer-programs", "--features", "programs", "--target-dir"])
+        .args(["--package", "tracer-ebpf", "--bins", "--features", "programs", "--target-dir"])
         .arg(&target)
         .env("RUSTC_BOOTSTRAP", "1")
         .env("__CARGO_TESTS_ONLY_SRC_ROOT", core_source(root))
@@ -43,7 +45,7 @@ fn build(root: &Path, out: &Path) -> PathBuf {
         .env_remove("CARGO_BUILD_TARGET");
     let status = cargo.status().unwrap_or_else(|error| panic!("cannot run cargo for the kernel programs: {error}"));
     assert!(status.success(), "building the kernel programs failed ({status}); has scripts/setup been run?");
-    target.join(TARGET).join("release/tracer-programs")
+    target.join(TARGET).join("release")
 }
 
 /// The `library` folder that holds the source of `core`.

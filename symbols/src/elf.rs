@@ -1,6 +1,9 @@
 //! The parts of an ELF file that finding functions needs.
 
-use std::{collections::HashMap, fmt};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+};
 
 use memchr::memmem;
 use object::{
@@ -83,6 +86,9 @@ pub(crate) struct Image<'data> {
 /// Hostile files may claim as many symbols as fit in them; the largest executables have some hundred thousand.
 const MAX_SYMBOLS: usize = 1 << 21;
 
+/// The longest string that is looked at: paths of source files.
+const MAX_STRING: usize = 4096;
+
 /// The symbols of a distribution's largest executables unpack to some ten megabytes.
 const MAX_MINI_DEBUG: usize = 128 << 20;
 
@@ -102,6 +108,17 @@ impl<'data> Image<'data> {
         let segments = segments(&file, data);
         let slots = slots(&file);
         Ok(Self { file, segments, functions, slots })
+    }
+
+    /// From the start of its first segment to the end of its last, as it is loaded.
+    pub fn extent(&self) -> Option<std::ops::Range<u64>> {
+        let endian = self.file.endian();
+        let loaded = self.file.elf_program_headers().iter().filter(|header| header.p_type(endian) == PT_LOAD);
+        let extents = loaded.map(|header| {
+            let start = header.p_vaddr(endian);
+            start..start.saturating_add(header.p_memsz(endian))
+        });
+        extents.reduce(|all, next| all.start.min(next.start)..all.end.max(next.end))
     }
 
     /// The bytes of a section, as they are in the file.
@@ -125,6 +142,10 @@ impl<'data> Image<'data> {
 
     pub fn code(&self) -> impl Iterator<Item = &Segment<'data>> {
         self.segments.iter().filter(|segment| segment.executable)
+    }
+
+    pub fn data(&self) -> impl Iterator<Item = &Segment<'data>> {
+        self.segments.iter().filter(|segment| !segment.executable)
     }
 
     pub fn functions(&self) -> &[Symbol<'data>] {
@@ -165,6 +186,27 @@ impl<'data> Image<'data> {
     /// The same, where it is code.
     pub fn code_at(&self, address: u64) -> Option<&'data [u8]> {
         self.code().find(|segment| segment.contains(address)).and_then(|_| self.bytes_at(address))
+    }
+
+    /// The string of C that begins at `address`, without its end.
+    pub fn string_at(&self, address: u64) -> Option<&'data [u8]> {
+        let bytes = self.bytes_at(address)?;
+        bytes.get(..memchr::memchr(0, bytes.get(..MAX_STRING).unwrap_or(bytes))?)
+    }
+
+    /// Where the strings of C are that are `text`, or also those that end in it.
+    pub fn strings(&self, text: &str, as_tail: bool) -> BTreeSet<u64> {
+        let ended = [text.as_bytes(), b"\0"].concat();
+        let places = self.segments.iter().flat_map(|segment| {
+            memmem::find_iter(segment.bytes, &ended)
+                .filter_map(|at| {
+                    let start = memchr::memrchr(0, segment.bytes.get(..at)?).map_or(0, |before| before + 1);
+                    let fits = start == at || (as_tail && at - start < MAX_STRING);
+                    fits.then(|| [start, at].map(|place| segment.address.wrapping_add(place as u64)))
+                })
+                .collect::<Vec<_>>()
+        });
+        places.flatten().collect()
     }
 
     /// Where these bytes are among what is loaded.

@@ -26,6 +26,7 @@ mod arch;
 mod elf;
 mod library;
 mod probe;
+mod unwind;
 
 pub use elf::{ElfError, FileOffset};
 pub use library::{Function, Inner, LibraryKind, Role, Session, TlsLibrary};
@@ -58,6 +59,18 @@ pub fn tls_libraries_with_debug(elf: &[u8], debug: &[u8]) -> Result<Vec<TlsLibra
 /// When the bytes are not an ELF file that can be read.
 pub fn build_id(elf: &[u8]) -> Result<Option<&[u8]>, ElfError> {
     elf::build_id(elf)
+}
+
+/// From where to where a library is loaded that exports this function, as addresses of its file; none if it does not.
+///
+/// It is what [`Session::FirstWordWithin`] asks for: what the dynamic linker adds to the file's addresses is where the
+/// process has it.
+///
+/// # Errors
+/// When the bytes are not an ELF file that can be read.
+pub fn extent_if_exporting(elf: &[u8], function: &str) -> Result<Option<std::ops::Range<u64>>, ElfError> {
+    let image = elf::Image::parse(elf, &[])?;
+    Ok(image.function(function).and_then(|_| image.extent()))
 }
 
 fn find_in(elf: &[u8], debug: Option<&[u8]>) -> Result<Vec<TlsLibrary>, ElfError> {

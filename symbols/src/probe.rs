@@ -70,13 +70,23 @@ pub enum Arguments {
     /// The result is the count of bytes moved when it is above zero. The size is an `int`: only the low 32 bits of rdx
     /// count.
     Plain,
+    /// The same, and rcx holds flags, of which 2 is to peek: what is read is read again later.
+    WithFlags,
+    /// The result is the count of bytes moved when it is above zero. rsi points to pieces, whose number the low 32 bits
+    /// of rdx hold: each is the address of a buffer and, in 4 of another 8 bytes, its size.
+    WithVector,
     /// A result above zero is success; the count of bytes moved is then a `size_t` at the address that this register
     /// holds at the enter site. The size is a `size_t`.
     WithLength(Register),
-    /// Go's: rax, rbx and rcx hold the `*tls.Conn`, the buffer and its size, and r14 the goroutine, here and at the exit
-    /// sites. The result is the count of bytes moved when it is above zero, in all of rax, whatever the error is. A
-    /// goroutine may pass the enter site twice for one call, and may be on another thread at the exit.
+    /// Go's: rax, rbx and rcx hold the `*tls.Conn`, the buffer and its size, r14 the goroutine, and rsp points to the
+    /// return address, here and at the exit sites. The result is the count of bytes moved when it is above zero, in all
+    /// of rax, whatever the error is. The enter site is the conditional jump (`jbe`) that is taken when the stack must
+    /// grow: then the function starts again, so the call is entered when it is not taken. A goroutine may be on another
+    /// thread at the exit, and its stack at another address.
     Go,
+    /// The same; and where the call returns, the `*tls.Conn` and the address of the buffer also stand in memory, behind
+    /// the return address.
+    GoSpilled,
 }
 
 /// Where the result is seen.

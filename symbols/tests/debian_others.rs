@@ -22,7 +22,12 @@ fn library(directory: &str, file: &str) -> (TlsLibrary, Disassembly) {
 fn sites<'a>(library: &TlsLibrary, code: &'a Disassembly, name: &str) -> (Function, &'a str, Vec<&'a str>) {
     let function = library.functions.iter().find(|function| function.name == name).unwrap().clone();
     assert!(starts_at(code, &function), "{name}");
-    assert_eq!(function.arguments, Arguments::Plain);
+    let expected = match name {
+        "PR_Recv" => Arguments::WithFlags,
+        "PR_Writev" => Arguments::WithVector,
+        _ => Arguments::Plain,
+    };
+    assert_eq!(function.arguments, expected);
     let enter = code.at(only(&function.enter)).1;
     let exits = function.exit.sites().iter().map(|site| code.at(site).1).collect();
     (function, enter, exits)
@@ -72,6 +77,10 @@ fn nspr() {
         assert_eq!((enter, exits), ("mov rax,QWORD PTR [rdi]", vec!["mov rax,QWORD PTR [rdi]"]), "{name}");
         assert_eq!((function.enter[0].offset, function.enter[0].class), (function.symbol_offset, Class::Other));
     }
+    // It refuses too many pieces first.
+    let (function, enter, exits) = sites(&library, &code, "PR_Writev");
+    assert!(enter.starts_with("jg ") && exits == [enter], "{enter}, {exits:?}");
+    assert_eq!((function.enter.len(), function.enter[0].class), (1, Class::ConditionalJump));
 }
 
 #[test]

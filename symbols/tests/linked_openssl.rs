@@ -90,14 +90,6 @@ fn symbol_table() {
 }
 
 #[test]
-fn stripped() {
-    let built = Built::new("stripped");
-    built.run("strip", &["-o", "bare", "program"]);
-    let library = only(tls_libraries(&built.read("bare")).unwrap());
-    assert_eq!((library.kind, library.functions.len(), library.blind.len()), (LibraryKind::OpenSsl, 0, 1));
-}
-
-#[test]
 fn separate_debug_file() {
     let built = Built::new("separate_debug_file");
     built.run("objcopy", &["--only-keep-debug", "program", "debug"]);
@@ -126,5 +118,5 @@ fn mini_debug_info() {
     let mut damaged = built.read("packed");
     let at = memchr::memmem::find(&damaged, b"\xfd7zXZ").unwrap();
     damaged[at + 200..at + 300].fill(0xff);
-    assert_eq!(tls_libraries(&damaged).unwrap()[0].functions, []);
+    assert_eq!(tls_libraries(&damaged).unwrap(), tls_libraries(&built.read("bare")).unwrap());
 }

@@ -6,7 +6,7 @@ mod support;
 
 use iced_x86::code_asm::*;
 use support::Library;
-use symbols::{Arguments, Class, Exit, Function, Register, TlsLibrary, tls_libraries};
+use symbols::{Arguments, Class, Exit, Function, LibraryKind, Register, TlsLibrary, tls_libraries};
 
 /// Numbers of the functions as [`library`] adds them.
 const READ: u64 = 0;
@@ -363,4 +363,18 @@ fn inner_function_that_code_without_a_symbol_calls() {
 fn not_a_tls_library() {
     let library = Library::default().export("SSL_free", |a| a.ret().unwrap());
     assert_eq!(tls_libraries(&library.build()).unwrap(), []);
+}
+
+/// LibreSSL has the same functions, and some of its own.
+#[test]
+fn kinds_by_what_only_they_export() {
+    let cases = [
+        ("SSL_CTX_use_certificate_chain_mem", LibraryKind::LibreSsl),
+        ("SSL_CTX_set_grease_enabled", LibraryKind::BoringSsl),
+        ("SSL_CTX_set_ciphersuites", LibraryKind::OpenSsl),
+    ];
+    for (name, kind) in cases {
+        let found = found(&library(|a| a.ret().unwrap()).export(name, |a| a.ret().unwrap()));
+        assert_eq!(found.kind, kind, "{name}");
+    }
 }

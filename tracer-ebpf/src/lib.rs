@@ -7,6 +7,7 @@
 //! Byte order is the machine's, except addresses and ports inside [`Tuple`], which say so.
 #![no_std]
 
+pub mod sample;
 pub mod tls;
 
 /// Bytes that one data event carries at most: the largest size class. A longer transfer is several events.
@@ -14,7 +15,7 @@ pub const MAX_PAYLOAD: usize = 16 * 1024;
 
 /// Payload bytes of each size class. A record is reserved with a constant size, so that the payload is copied once,
 /// from the process straight into the ring.
-pub const PAYLOAD_CLASSES: [usize; 4] = [208, 976, 4048, MAX_PAYLOAD];
+pub const PAYLOAD_CLASSES: [usize; 6] = [208, 464, 976, 2000, 4048, MAX_PAYLOAD];
 
 /// Kinds of events ([`Header::kind`]).
 pub mod kind {
@@ -32,6 +33,11 @@ pub mod kind {
     pub const EXEC: u8 = 6;
     /// [`crate::Process`]: a traced process ended.
     pub const EXIT: u8 = 7;
+    /// [`crate::Data`]: bytes that a call is about to write. `connection` is the call's number, `position` is counted
+    /// from the call's first byte.
+    pub const HELD: u8 = 8;
+    /// [`crate::Released`]: what became of them.
+    pub const RELEASED: u8 = 9;
 }
 
 /// Bits of [`Header::flags`].
@@ -50,6 +56,10 @@ pub mod flag {
     pub const CONTINUED: u16 = 32;
     /// The peer's address of this datagram is not known.
     pub const NO_PEER: u16 = 64;
+    /// Bytes of this connection, which is over, were left out ([`socket_flag::SHED`]).
+    pub const SHED: u16 = 128;
+    /// The socket of this TLS session was found by its file descriptor; no socket call has confirmed it yet.
+    pub const BY_FD: u16 = 256;
 }
 
 /// How a socket came to be ([`Open::origin`]).
@@ -76,6 +86,8 @@ pub mod socket_flag {
     pub const WRITE_SEEN: u32 = 16;
     /// A plaintext protocol has been recognised (set by user space): no need to look for TLS.
     pub const PLAIN: u32 = 32;
+    /// Left out, for a time at least: it has been counted as shed.
+    pub const SHED: u32 = 64;
 }
 
 /// What begins every event.
@@ -111,6 +123,16 @@ pub struct Data {
     pub length: u32,
     /// Nanoseconds that the transfer took; 0 where its beginning is not seen.
     pub elapsed: u32,
+}
+
+/// The end of a call whose bytes [`kind::HELD`] events carry: so many of them as `data.length` says have been written.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Released {
+    /// As of bytes that were written now.
+    pub data: Data,
+    /// The call's number.
+    pub call: u64,
 }
 
 /// Addresses and ports of a socket.
@@ -245,48 +267,69 @@ pub struct SessionKey {
 pub struct Session {
     /// Id of the connection, or a made-up one as long as no socket is known.
     pub id: u64,
-    /// Address of the `struct sock` that a call nested in this session's calls used last; 0: none yet.
-    pub socket: u64,
+    /// Whether its socket was found by file descriptor and not by a call nested in this session's calls.
+    pub by_fd: u64,
     /// Plaintext bytes read so far.
     pub read: u64,
     /// Plaintext bytes written so far.
     pub written: u64,
 }
 
-/// Counters of the kernel side, per CPU; user space adds them up.
+/// Key of the map of goroutines that are in a TLS call.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
+pub struct GoroutineKey {
+    /// The process.
+    pub tgid: u64,
+    /// Address of the runtime's `g` in it.
+    pub goroutine: u64,
+}
+
+/// Size of that map's value, which only the kernel side reads.
+pub const GOROUTINE_CALL: usize = 88;
+
+/// Counters of the kernel side, per CPU; user space adds them up. `T` is how one is added to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters<T = u64> {
     /// Runs of each program on behalf of a traced process ([`program`]).
-    pub hits: [u64; program::COUNT],
+    pub hits: [T; program::COUNT],
     /// Events that were to be written to the ring.
-    pub emitted: u64,
+    pub emitted: T,
     /// Events lost because the ring was full.
-    pub ring_full: u64,
+    pub ring_full: T,
     /// Bytes that hooks saw pass.
-    pub bytes_seen: u64,
+    pub bytes_seen: T,
     /// Bytes put into the ring.
-    pub bytes_captured: u64,
+    pub bytes_captured: T,
     /// Bytes cut off by the capture limit.
-    pub bytes_truncated: u64,
+    pub bytes_truncated: T,
     /// Bytes of events lost because the ring was full.
-    pub bytes_lost_ring_full: u64,
+    pub bytes_lost_ring_full: T,
     /// Bytes whose content no hook can see (sendfile, splice, io_uring).
-    pub bytes_unseen: u64,
+    pub bytes_unseen: T,
     /// Bytes of ciphertext, which is not shipped.
-    pub bytes_ciphertext: u64,
+    pub bytes_ciphertext: T,
     /// Bytes of sockets that are of no interest.
-    pub bytes_skipped: u64,
+    pub bytes_skipped: T,
+    /// Bytes of connections that are left out: by a sample, or because user space cannot keep up.
+    pub bytes_shed: T,
+    /// Sockets that were left out for a time at least.
+    pub sockets_shed: T,
     /// Bytes that could not be attributed because a map was full.
-    pub bytes_lost_map_full: u64,
+    pub bytes_lost_map_full: T,
     /// Bytes that could not be read from the process's memory.
-    pub bytes_lost_fault: u64,
+    pub bytes_lost_fault: T,
+    /// Bytes of TLS calls whose beginning was not seen.
+    pub bytes_lost_not_entered: T,
     /// Reads of the process's memory that failed.
-    pub faults: u64,
+    pub faults: T,
     /// TLS calls whose end was not seen.
-    pub abandoned_calls: u64,
+    pub abandoned_calls: T,
     /// TLS calls in which more than one socket was used.
-    pub ambiguous_calls: u64,
+    pub ambiguous_calls: T,
+    /// TLS sessions whose file descriptor is of another socket than the one that was used inside their calls.
+    pub tuple_disagreements: T,
 }
 
 /// Indices into [`Counters::hits`], which are also [`Header::program`].
@@ -317,6 +360,7 @@ pub mod program {
 const _: () = {
     assert!(size_of::<Header>() == 32);
     assert!(size_of::<Data>() == 48);
+    assert!(size_of::<Released>() == 56);
     assert!(size_of::<Tuple>() == 40);
     assert!(size_of::<Datagram>() == 80);
     assert!(size_of::<Open>() == 304);
@@ -324,6 +368,7 @@ const _: () = {
     assert!(size_of::<Process>() == 56);
     assert!(size_of::<Socket>() == 56);
     assert!(size_of::<Session>() == 32);
+    assert!(size_of::<GoroutineKey>() == 16);
     assert!(core::mem::offset_of!(Header, time) == 8);
     assert!(core::mem::offset_of!(Data, position) == 32);
     assert!(core::mem::offset_of!(Datagram, length) == 72);

@@ -10,6 +10,7 @@ use protocols::Registration;
 use crate::capture::ReplayArgs;
 use crate::filter::FilterArgs;
 use crate::kernel::Hook;
+use crate::trace::Sample;
 
 /// Attach to a running process and print one line per request, TLS included.
 #[derive(Debug, Parser)]
@@ -137,7 +138,7 @@ pub struct TargetArgs {
     #[arg(long, value_name = "BYTES", default_value = "16K", value_parser = size)]
     pub max_capture: u32,
     /// Size of the ring buffer between kernel and tracer: a power of two
-    #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = ring_size)]
+    #[arg(long, value_name = "BYTES", default_value = "8M", value_parser = ring_size)]
     pub ring_size: u32,
     /// Connections followed at once
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
@@ -145,6 +146,12 @@ pub struct TargetArgs {
     /// Bytes held for half-seen messages, all connections together
     #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = size)]
     pub max_buffered: u32,
+    /// Trace only this share of the connections, each as a whole: 1/N, or N%
+    #[arg(long, value_name = "SHARE", default_value = "1/1")]
+    pub sample: Sample,
+    /// When the tracer cannot keep up, lose pieces of any connection instead of leaving out whole ones
+    #[arg(long)]
+    pub no_shed: bool,
     /// Start this command and trace it from its first instruction; exits with its status
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,

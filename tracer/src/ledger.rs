@@ -15,7 +15,7 @@
 //!  "records":{"by_protocol":{"http":60},"incomplete":2,"by_reason":{"gap":2},"filtered":10,
 //!    "sinks":{"json":{"written":50,"dropped":0,"buffered":0}}},
 //!  "resyncs":1,"violations":0,
-//!  "connections":{"opened":4,"closed":3,"evicted":0,"open":1},
+//!  "connections":{"opened":4,"closed":3,"evicted":0,"open":1,"shed":0},
 //!  "tuple_disagreements":0}
 //! ```
 
@@ -78,7 +78,7 @@ pub struct Bytes {
     pub delivered: u64,
     /// Bytes that the capture limit cut off.
     pub truncated: u64,
-    /// Bytes that were lost, by cause ("ring_full", "read_fault", "evicted").
+    /// Bytes that were lost, by cause ("ring_full", "read_fault", "evicted", "shed").
     pub lost: ByName,
     /// Bytes that arrived and were not wanted, by cause ("not_recognised", "duplicate", "ciphertext").
     pub ignored: ByName,
@@ -121,6 +121,9 @@ pub struct Connections {
     pub evicted: u64,
     /// Connections that are being followed.
     pub open: u64,
+    /// Connections that were left out, for a time at least: by `--sample`, or because the tracer could not keep up.
+    /// Not in the equation: one that is left out from its first byte to its last is never opened.
+    pub shed: u64,
 }
 
 impl Records {
@@ -250,6 +253,7 @@ impl Ledger {
         add("connections", "closed", connections.closed);
         add("connections", "evicted", connections.evicted);
         add("connections", "open", connections.open);
+        add("connections", "shed", connections.shed);
         add("connections", "tuple disagreements", self.tuple_disagreements);
         rows
     }
@@ -285,7 +289,7 @@ mod tests {
                 filtered: 10,
                 sinks: BTreeMap::from([("json", sink)]),
             },
-            connections: Connections { opened: 4, closed: 2, evicted: 1, open: 1 },
+            connections: Connections { opened: 4, closed: 2, evicted: 1, open: 1, shed: 5 },
             ..Ledger::default()
         }
     }

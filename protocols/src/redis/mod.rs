@@ -180,6 +180,16 @@ impl Redis {
         Next::Continue
     }
 
+    /// Takes the value whose last bytes passed unseen. `timed`: it is known when.
+    fn passed_end(&mut self, side: Side, timed: bool, out: &mut Output<'_>) {
+        let half = self.half(side);
+        let Some(value) = half.reader.passed_end() else { return };
+        let size = half.reader.size();
+        let mut arrival = half.finish(size);
+        arrival.end = arrival.end.filter(|_| timed);
+        self.take(side, value, arrival, out);
+    }
+
     /// Messages of `side` may be lost: reports what that touches.
     fn lose(&mut self, side: Side, why: Reason, out: &mut Output<'_>) {
         let cut = self.half(side).cut(why);
@@ -250,13 +260,14 @@ impl Parser for Redis {
         }
     }
 
-    fn skipped(&mut self, side: Side, skipped: Skipped, _out: &mut Output<'_>) {
+    fn skipped(&mut self, side: Side, skipped: Skipped, out: &mut Output<'_>) {
         let half = self.half(side);
         if skipped.lost > 0 {
             half.reasons.add(Reason::Gap);
             half.missing_bytes = half.missing_bytes.saturating_add(skipped.lost);
         }
         half.last = skipped.last.unwrap_or(half.last);
+        self.passed_end(side, skipped.last.is_some(), out);
     }
 
     fn gap(&mut self, side: Side, length: u64, cause: Cause, out: &mut Output<'_>) {
@@ -274,11 +285,7 @@ impl Parser for Redis {
             return;
         }
         half.reasons.add(why);
-        if let Some(value) = half.reader.lost_end() {
-            let size = half.reader.size();
-            let arrival = Arrival { end: None, ..half.finish(size) };
-            self.take(side, value, arrival, out);
-        }
+        self.passed_end(side, false, out);
     }
 
     fn resync(&mut self, side: Side, bytes: &[u8], transfer_start: bool) -> Boundary {

@@ -139,8 +139,8 @@ impl Reader {
         true
     }
 
-    /// The value, if [`Self::lose`] took the last bytes that it wanted.
-    pub(super) fn lost_end(&mut self) -> Option<Value> {
+    /// The value, if [`Self::lose`] or [`Outcome::Skip`] took the last bytes that it wanted.
+    pub(super) fn passed_end(&mut self) -> Option<Value> {
         let string = self.passing.take_if(|passing| passing.data == 0 && passing.line_end == 0 && !passing.streamed)?;
         self.add(string.into_value())
     }
@@ -265,7 +265,9 @@ impl Reader {
             let here = usize::try_from(passing.data).unwrap_or(usize::MAX).min(bytes.len());
             let kept = here.min(passing.room.saturating_sub(passing.kept.bytes.len()));
             if kept == 0 && (here as u64) < passing.data && passing.room <= passing.kept.bytes.len() {
-                return Err(Outcome::Skip(std::mem::take(&mut passing.data)));
+                // The line end goes with it: the capture limit may have cut it off, and the length tells all.
+                let line_end = std::mem::take(&mut passing.line_end) as u64;
+                return Err(Outcome::Skip(std::mem::take(&mut passing.data).saturating_add(line_end)));
             }
             if here == 0 {
                 return Err(Outcome::Need(1));

@@ -499,6 +499,8 @@ fn bytes_missing_inside_a_string_do_no_harm() {
     for (from, to, reasons, bytes) in [
         (value + 100, value + 200, json!(["gap"]), 100),
         (value + limit + 100, value + limit + 200, json!(["gap"]), limit),
+        (value + limit + 100, set.len() - 1, json!(["gap"]), limit),
+        (value + limit + 100, set.len(), json!(["gap"]), limit),
         (value + 100, set.len() - 2, json!(["gap"]), 100),
         (value + 100, set.len() - 1, json!(["gap"]), 100),
         (value + 100, set.len(), json!(["gap"]), 100),
@@ -531,6 +533,7 @@ fn bytes_missing_inside_a_string_do_no_harm() {
             assert_eq!(records[0]["missing_bytes"], if lost { to - from } else { 0 }, "{from}..{to}");
             assert_eq!(records[0]["request"]["args"][1], json!({ "prefix": "x".repeat(bytes), "bytes": long.len() }));
             assert_eq!(records[0]["request"]["bytes"], set.len());
+            assert!(lost || !beyond || !records[0]["request"]["end"].is_null(), "{from}..{to}");
             assert_eq!(records[0]["response"]["value"], "OK");
             assert_eq!(brief(&records[1]), "GET k -> bulk_string \"v\"");
         }

@@ -4,7 +4,7 @@ mod x86_64;
 
 use crate::probe::{Arguments, Register};
 
-pub(crate) use x86_64::{Call, Flow, calls_to, go_sites, site};
+pub(crate) use x86_64::{Call, ConstantCall, Flow, calls_to, go_sites, loads_of, referenced, site};
 
 /// What a C prototype says of a function of interest.
 #[derive(Debug, Clone, Copy)]

@@ -5,6 +5,7 @@ mod go;
 mod nss;
 mod openssl;
 mod pair;
+mod stripped;
 
 use crate::{
     FileOffset,
@@ -26,6 +27,8 @@ pub enum LibraryKind {
     OpenSsl,
     /// BoringSSL, and AWS-LC, which came of it.
     BoringSsl,
+    /// OpenBSD's LibreSSL.
+    LibreSsl,
     /// GnuTLS 3.
     GnuTls,
     /// Mozilla's NSS, by way of NSPR.
@@ -41,6 +44,7 @@ impl LibraryKind {
         match self {
             Self::OpenSsl => "openssl",
             Self::BoringSsl => "boringssl",
+            Self::LibreSsl => "libressl",
             Self::GnuTls => "gnutls",
             Self::Nss => "nss",
             Self::Go => "go",
@@ -109,6 +113,10 @@ pub enum Role {
     Clear,
     /// Gives the session its file descriptor, the second argument.
     SetFd,
+    /// Makes the session, before it moves data; what its socket calls do, they do for it.
+    Handshake,
+    /// Reads from what carries the session. It gets no probe: where it starts tells of which type the carrier is.
+    Transport,
 }
 
 /// A function and where to probe it.

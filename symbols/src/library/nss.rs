@@ -5,10 +5,14 @@
 //! two instructions each, an indirect jump among them, so no site is cheap.
 
 use super::{
-    LibraryKind, Role, Session, TlsLibrary,
+    Function, LibraryKind, Role, Session, TlsLibrary,
     pair::{Surroundings, Wanted, choose_all},
 };
-use crate::{arch::Prototype, elf::Image};
+use crate::{
+    arch::Prototype,
+    elf::Image,
+    probe::{Arguments, Exit},
+};
 
 const fn wanted(name: &'static str, role: Role, arguments: usize) -> Wanted {
     Wanted { name, role, prototype: Prototype { arguments, length: None } }
@@ -19,14 +23,12 @@ const FUNCTIONS: &[Wanted] = &[
     wanted("PR_Recv", Role::Read, 3),
     wanted("PR_Write", Role::Write, 3),
     wanted("PR_Send", Role::Write, 3),
+    wanted("PR_Writev", Role::Write, 3),
     wanted("PR_Close", Role::Free, 1),
 ];
 
 /// What moves data too.
-const BLIND: &[&str] = &[
-    "PR_Recv with PR_MSG_PEEK (2) in its fourth argument reads what is read again later",
-    "PR_Writev, PR_TransmitFile and PR_SendFile write from more than one buffer",
-];
+const BLIND: &[&str] = &["PR_TransmitFile and PR_SendFile write from a file"];
 
 const AROUND: Surroundings = Surroundings { listed: FUNCTIONS, harmless: |_| false };
 
@@ -35,6 +37,19 @@ pub(super) fn find(image: &Image<'_>) -> Option<TlsLibrary> {
     let mut library = TlsLibrary::new(LibraryKind::Nss, None);
     library.session = Session::FirstWordWithin("SSL_ImportFD");
     choose_all(image, FUNCTIONS, &AROUND, &mut library);
+    library.functions.iter_mut().for_each(tell_arguments);
+    library.functions.retain(|function| function.name != "PR_Writev" || function.arguments == Arguments::WithVector);
     library.blind.extend(BLIND.iter().map(|&reason| reason.to_owned()));
     Some(library)
+}
+
+/// `PR_Recv` has flags, and peeks by one of them; they are where the caller put them at its start only. `PR_Writev` has
+/// pieces (prio.h, `PRIOVec`), and another end for that.
+fn tell_arguments(function: &mut Function) {
+    let at_start = function.enter.iter().all(|site| site.offset == function.symbol_offset);
+    match (function.name.as_str(), &function.exit) {
+        ("PR_Recv", _) if at_start => function.arguments = Arguments::WithFlags,
+        ("PR_Writev", Exit::Return(_)) => function.arguments = Arguments::WithVector,
+        _ => {}
+    }
 }

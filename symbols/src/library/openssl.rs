@@ -1,4 +1,4 @@
-//! OpenSSL and BoringSSL, as a shared library or linked into an executable.
+//! OpenSSL, BoringSSL and LibreSSL, as a shared library or linked into an executable.
 //!
 //! Since OpenSSL 1.1.1 `SSL_read` and `SSL_read_ex` are thin: both call `ssl_read_internal(ssl, buf, num, &count)`, as
 //! does the BIO that wraps a session (`BIO_f_ssl`); writing is alike (ssl/ssl_lib.c, ssl/bio_ssl.c). `SSL_peek` has an
@@ -8,7 +8,8 @@ use memchr::memmem;
 
 use super::{
     Function, Inner, LibraryKind, Role, TlsLibrary,
-    pair::{Surroundings, Wanted, choose_all, inner_call},
+    pair::{Surroundings, Wanted, choose, choose_all, inner_call},
+    stripped,
 };
 use crate::{
     arch::{Call, Flow, Prototype, calls_to},
@@ -37,6 +38,9 @@ const AROUND: Surroundings = Surroundings { listed: FUNCTIONS, harmless: |name| 
 const BORINGSSL: &[&str] =
     &["BORINGSSL_self_test", "SSL_CTX_set_grease_enabled", "SSL_early_callback_ctx_extension_get"];
 
+/// Functions that only LibreSSL has.
+const LIBRESSL: &[&str] = &["SSL_CTX_use_certificate_chain_mem", "SSL_CTX_load_verify_mem"];
+
 /// Reads of these are not data.
 const PEEKS: &[&str] = &["SSL_peek", "SSL_peek_ex"];
 
@@ -62,7 +66,7 @@ pub(super) fn find(image: &Image<'_>) -> Option<TlsLibrary> {
     Some(library)
 }
 
-/// Linked into the file without symbols: it is there, and nothing can be probed.
+/// Linked into the file without symbols: it is there, and what can be probed is only what is surely found.
 fn unnamed(image: &Image<'_>) -> Option<TlsLibrary> {
     let constants = image.section(".rodata")?;
     let kind = if memmem::find(constants, b"ssl/ssl_lib.cc\0").is_some() {
@@ -72,14 +76,26 @@ fn unnamed(image: &Image<'_>) -> Option<TlsLibrary> {
         LibraryKind::OpenSsl
     };
     let mut library = TlsLibrary::new(kind, version(image));
-    library.blind.push("linked in, and its symbols are stripped: the debug file of this build is needed".to_owned());
+    let found = if kind == LibraryKind::OpenSsl { stripped::find(image) } else { None };
+    let chosen = found.and_then(|found| {
+        found.into_iter().map(|(wanted, symbol)| choose(image, wanted, symbol, &AROUND)).collect::<Option<_>>()
+    });
+    match chosen {
+        Some(functions) => library.functions = functions,
+        None => library.blind.push("linked in without symbols, and its functions are not surely found".to_owned()),
+    }
     Some(library)
 }
 
 fn kind(image: &Image<'_>) -> LibraryKind {
     let own = |name: &str| BORINGSSL.contains(&name) || name.starts_with("_ZN4bssl");
-    let boring = image.functions().iter().any(|symbol| own(symbol.name));
-    if boring { LibraryKind::BoringSsl } else { LibraryKind::OpenSsl }
+    if image.functions().iter().any(|symbol| own(symbol.name)) {
+        LibraryKind::BoringSsl
+    } else if LIBRESSL.iter().any(|name| image.function(name).is_some()) {
+        LibraryKind::LibreSsl
+    } else {
+        LibraryKind::OpenSsl
+    }
 }
 
 /// The internal function that all of one role call, and what else reaches it.

@@ -41,7 +41,7 @@ pub(super) fn choose_all(image: &Image<'_>, wanted: &[Wanted], around: &Surround
 }
 
 /// Chooses the sites of one function; none when its code is not in the file.
-fn choose(image: &Image<'_>, wanted: Wanted, symbol: Symbol<'_>, around: &Surroundings) -> Option<Function> {
+pub(super) fn choose(image: &Image<'_>, wanted: Wanted, symbol: Symbol<'_>, around: &Surroundings) -> Option<Function> {
     let symbol_offset = image.file_offset(symbol.address)?;
     let function = |arguments, enter, exit| {
         Some(Function { name: wanted.name.to_owned(), role: wanted.role, arguments, enter, exit, symbol_offset })

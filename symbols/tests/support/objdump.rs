@@ -1,6 +1,11 @@
 //! What binutils say of a file: the independent witness.
 
-use std::{collections::BTreeMap, env, path::PathBuf, process::Command};
+#[path = "fetched.rs"]
+mod fetched;
+
+use std::{collections::BTreeMap, path::PathBuf, process::Command};
+
+pub use fetched::fetched;
 
 use symbols::{Function, Site};
 
@@ -55,15 +60,6 @@ pub fn run(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error} (Debian package binutils)"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
-}
-
-/// Where `scripts/fetch-libssl` put a library.
-pub fn fetched(directory: &str, file: &str) -> PathBuf {
-    let default = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/libssl");
-    let path = env::var_os("TRACER_LIBSSL_DIR").map_or(default, PathBuf::from).join(directory).join(file);
-    let advice = "run scripts/fetch-libssl, or set TRACER_LIBSSL_DIR to where it was run";
-    assert!(path.exists(), "{} is missing: {advice}", path.display());
-    path
 }
 
 pub fn only<T>(items: &[T]) -> &T {

@@ -17,6 +17,8 @@ globals! {
     WAKE_AT;
     /// Whether `bpf_get_attach_cookie` exists (Linux 5.15).
     HAS_COOKIE;
+    /// Whether `bpf_task_pt_regs` exists (Linux 5.15).
+    HAS_TASK_REGISTERS;
     /// Whether an `iov_iter` keeps its kind in a word with a direction bit (before Linux 5.14).
     ITER_TYPE_IS_WORD;
     /// Value of ITER_IOVEC in an `iov_iter`.
@@ -46,6 +48,13 @@ globals! {
     INODE_NUMBER;
     SOCKET_SK;
     TASK_TGID;
+    TASK_STACK;
+    TASK_FILES;
+    FILES_TABLE;
+    TABLE_FILES;
+    TABLE_SIZE;
+    FILE_PRIVATE;
+    SOCKET_FILE;
     MSG_NAME;
     MSG_ITER;
     ITER_TYPE;

@@ -84,8 +84,9 @@ fn closed(sk: u64) {
     let read: u32 = kernel(sk, &config::TCP_COPIED_SEQ);
     let written: u32 = kernel(sk, &config::TCP_WRITE_SEQ);
     if socket.flags & socket_flag::ANNOUNCED != 0 {
+        let flags = if socket.flags & socket_flag::SHED != 0 { flag::SHED } else { 0 };
         let close = Close {
-            header: header(kind::CLOSE, program::TCP_STATE, 0, socket.id),
+            header: header(kind::CLOSE, program::TCP_STATE, flags, socket.id),
             read: read.wrapping_sub(socket.read_base),
             written: written.wrapping_sub(socket.write_base),
         };

@@ -1,7 +1,7 @@
 //! The kernel programs.
 //!
 //! ```text
-//!  SSL_read, SSL_write --> tls.rs ------------------------.
+//!  SSL_read, SSL_write --> tls.rs, go.rs -----------------.
 //!                            | binds session to socket    v
 //!  sock tracepoints -------> source/*.rs -> transfer.rs -> ship.rs -> ring buffer
 //!  tcp state, fork, exec --> lifecycle.rs ----------------^
@@ -11,16 +11,21 @@
 //! ([`config`]): the verifier sees constants, and branches on absent features are never verified.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)] // an atomic addition, which core does not offer for this target
 #![allow(missing_docs, reason = "programs and maps are named by user space; their modules say what they do")]
 
 mod buffers;
 mod config;
 mod counters;
 mod datagram;
+mod descriptor;
+mod gather;
+mod go;
 mod lifecycle;
 mod maps;
 mod memory;
 mod registers;
+mod shed;
 mod ship;
 mod socket;
 mod source;

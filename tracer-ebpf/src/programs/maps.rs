@@ -2,7 +2,7 @@
 
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
-use tracer_ebpf::{Counters, Session, SessionKey, Socket};
+use tracer_ebpf::{Counters, GoroutineKey, Session, SessionKey, Socket};
 
 use crate::datagram::Pending;
 use crate::tls::Thread;
@@ -25,6 +25,12 @@ pub static SESSIONS: HashMap<SessionKey, Session, 65536> = HashMap::new();
 /// Threads that have made a TLS call.
 #[btf_map]
 pub static THREADS: HashMap<u64, Thread, 16384> = HashMap::new();
+/// Processes that have all their probes in Go's crypto/tls: where the code of `net.(*TCPConn).Read` is; 0: not known.
+#[btf_map]
+pub static GO_PROCESSES: HashMap<u32, u64, 16384> = HashMap::new();
+/// Goroutines that are in a TLS call.
+#[btf_map]
+pub static GOROUTINES: HashMap<GoroutineKey, crate::go::Call, 65536> = HashMap::new();
 /// Datagram calls whose end has to be awaited, by thread.
 #[btf_map]
 pub static PENDING: HashMap<u64, Pending, 4096> = HashMap::new();
@@ -34,6 +40,6 @@ pub static CALLS: HashMap<u64, crate::source::Call, 16384> = HashMap::new();
 /// `sendmmsg` calls under way, by thread (syscall source).
 #[btf_map]
 pub static MESSAGES_SENT: HashMap<u64, crate::source::MessagesSent, 4096> = HashMap::new();
-/// [0]: whether the system call exit program is attached.
+/// [0]: whether the system call exit program is attached. [1]: connections whose mark is below this are shed.
 #[btf_map]
-pub static SWITCHES: Array<u32, 1> = Array::new();
+pub static SWITCHES: Array<u32, 2> = Array::new();

@@ -57,9 +57,9 @@ impl Fixed for Datagram {
 }
 
 #[repr(C)]
-struct Record<F, const N: usize> {
-    fixed: F,
-    payload: [u8; N],
+pub struct Record<F, const N: usize> {
+    pub fixed: F,
+    pub payload: [u8; N],
 }
 
 #[inline(always)]
@@ -71,7 +71,7 @@ pub fn now() -> u64 {
 /// Wakes the reader when this event makes the ring pass the mark; otherwise it comes by itself soon enough. A wake-up
 /// costs the traced process about 2 µs, so it must not happen for each event.
 #[inline(always)]
-fn wake(size: u64) -> u64 {
+pub fn wake(size: u64) -> u64 {
     // SAFETY: a query of our own ring.
     let filled = unsafe { bpf_ringbuf_query((&raw const EVENTS).cast_mut().cast(), AVAILABLE_DATA) };
     let mark = u64::from(config::WAKE_AT.load());
@@ -106,19 +106,15 @@ fn write<E: Copy + 'static>(event: &E, wake: u64) -> Shipped {
 /// Writes an event with `captured` bytes of the process's memory behind it.
 #[inline(always)]
 pub fn with_payload<F: Fixed>(fixed: &F, address: u64, captured: u64, look: LookForTls) -> Shipped {
-    const A: usize = PAYLOAD_CLASSES[0];
-    const B: usize = PAYLOAD_CLASSES[1];
-    const C: usize = PAYLOAD_CLASSES[2];
-    const D: usize = PAYLOAD_CLASSES[3];
-    if captured <= A as u64 {
-        class::<F, A>(fixed, address, captured, look)
-    } else if captured <= B as u64 {
-        class::<F, B>(fixed, address, captured, look)
-    } else if captured <= C as u64 {
-        class::<F, C>(fixed, address, captured, look)
-    } else {
-        class::<F, D>(fixed, address, captured, look)
+    macro_rules! classes {
+        ($($smaller:literal)*; $largest:literal) => {
+            $(if captured <= PAYLOAD_CLASSES[$smaller] as u64 {
+                return class::<F, { PAYLOAD_CLASSES[$smaller] }>(fixed, address, captured, look);
+            })*
+            class::<F, { PAYLOAD_CLASSES[$largest] }>(fixed, address, captured, look)
+        };
     }
+    classes! { 0 1 2 3 4; 5 }
 }
 
 #[inline(always)]
@@ -160,7 +156,7 @@ fn class<F: Fixed, const N: usize>(fixed: &F, address: u64, captured: u64, look:
 }
 
 #[inline(always)]
-fn is_tls(payload: &[u8], captured: u64, look: LookForTls) -> bool {
+pub fn is_tls(payload: &[u8], captured: u64, look: LookForTls) -> bool {
     let head = [payload[0], payload[1], payload[2], payload[3], payload[4], payload[5]];
     match look {
         LookForTls::Record if captured + 1 >= tls::HEAD as u64 => tls::is_record(&head),
@@ -169,4 +165,4 @@ fn is_tls(payload: &[u8], captured: u64, look: LookForTls) -> bool {
     }
 }
 
-const _: () = assert!(PAYLOAD_CLASSES[3] == MAX_PAYLOAD);
+const _: () = assert!(PAYLOAD_CLASSES[5] == MAX_PAYLOAD);

@@ -5,11 +5,12 @@ use tracer_ebpf::{Data, Header, MAX_PAYLOAD, Socket, flag, kind, origin, program
 
 use crate::buffers::Buffers;
 use crate::counters::count;
+use crate::gather;
 use crate::maps::SOCKETS;
 use crate::memory::kernel;
 use crate::ship::{self, LookForTls, Shipped};
 use crate::socket::{self, Class};
-use crate::{config, datagram, memory, tls};
+use crate::{config, datagram, go, memory, shed, tls};
 
 pub const MSG_PEEK: i32 = 2;
 pub const MSG_TRUNC: i32 = 0x20;
@@ -86,10 +87,12 @@ pub fn ended(transfer: &Transfer, source: impl crate::source::Source) {
 
 #[inline(always)]
 fn stream(transfer: &Transfer, socket: &mut Socket, pid_tgid: u64, source: impl crate::source::Source) {
-    let nested = tls::bind(pid_tgid, socket.id);
+    let nested = tls::bind(pid_tgid, socket.id) || go::bind(pid_tgid, socket.id);
     if nested {
         socket.flags |= socket_flag::TLS;
-        socket::announce(transfer.sk, socket, transfer.program(), pid_tgid);
+        if !shed::takes_socket(socket) {
+            socket::announce(transfer.sk, socket, transfer.program(), pid_tgid);
+        }
     }
     if transfer.result < 0 || transfer.flags & MSG_PEEK != 0 {
         return;
@@ -113,8 +116,12 @@ fn stream(transfer: &Transfer, socket: &mut Socket, pid_tgid: u64, source: impl 
     if length == 0 && transfer.write {
         return;
     }
-    socket::announce(transfer.sk, socket, transfer.program(), pid_tgid);
     let look = look_for_tls(transfer, socket);
+    if shed::takes_socket(socket) {
+        count(|counters| counters.bytes_seen += length);
+        return shed::bytes(length);
+    }
+    socket::announce(transfer.sk, socket, transfer.program(), pid_tgid);
     let now = ship::now();
     let header = Header {
         kind: kind::DATA,
@@ -156,7 +163,7 @@ fn end_of_stream(data: &mut Data, source: impl crate::source::Source) {
 
 /// Bytes whose content no hook shows.
 #[inline(always)]
-fn unseen(data: &mut Data) {
+pub fn unseen(data: &mut Data) {
     data.header.flags |= flag::UNSEEN;
     let length = u64::from(data.length);
     if ship::plain(data) == Shipped::Full {
@@ -209,21 +216,27 @@ fn look_for_tls(transfer: &Transfer, socket: &mut Socket) -> LookForTls {
     }
 }
 
+/// Pieces that any kernel is given.
+const FEW: u32 = 4;
+
+/// A vector of more pieces than these is gathered.
+const MANY: u64 = 3;
+
 /// How far a transfer has been shipped.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Walk {
-    buffers: Buffers,
+pub struct Walk {
+    pub buffers: Buffers,
     /// Bytes of the transfer that no event covers yet.
-    left: u64,
+    pub left: u64,
     /// Bytes that the capture limit still allows.
-    allowed: u64,
-    position: u64,
+    pub allowed: u64,
+    pub position: u64,
 }
 
 /// What became of one piece of a transfer.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Piece {
+pub enum Piece {
     /// There are more.
     More,
     /// It was the last.
@@ -247,6 +260,18 @@ pub fn parts(event: &mut Data, buffers: &Buffers, look: LookForTls) -> Shipped {
         position: event.position,
     };
     let most = config::PIECES.load();
+    let mut look = look;
+    // Older kernels, which are given few pieces, would take too long to verify this, too.
+    if most > FEW && walk.buffers.left > MANY {
+        match gather::gather(event, &mut walk, look) {
+            Piece::More => {}
+            Piece::Last => return Shipped::Yes,
+            Piece::Ciphertext => return Shipped::Ciphertext,
+        }
+        if walk.position != event.position {
+            look = LookForTls::No;
+        }
+    }
     macro_rules! pieces {
         ($($number:literal)*) => {
             $({
@@ -281,7 +306,8 @@ fn piece(event: &mut Data, walk: &mut Walk, look: LookForTls, must_be_last: bool
     match shipped {
         Shipped::Ciphertext => return Piece::Ciphertext,
         Shipped::Full => count(|counters| counters.bytes_lost_ring_full += covered),
-        Shipped::Yes => count(|counters| counters.bytes_truncated += covered - captured),
+        Shipped::Yes if covered > captured => count(|counters| counters.bytes_truncated += covered - captured),
+        Shipped::Yes => {}
     }
     if last {
         return Piece::Last;

@@ -24,9 +24,18 @@ pub struct MappedFile {
     pub path: PathBuf,
     /// Where it is mapped, as /proc/PID/map_files names it.
     pub address: (u64, u64),
+    /// Which byte of the file is the first of the mapping.
+    pub offset: u64,
 }
 
 impl MappedFile {
+    /// Where a byte of the file is in the process's memory, if this mapping has it.
+    pub fn address_of(&self, offset: u64) -> Option<u64> {
+        let (start, end) = self.address;
+        let address = start.checked_add(offset.checked_sub(self.offset)?)?;
+        (address < end).then_some(address)
+    }
+
     /// Opens it, through the process that has it mapped.
     pub fn open(&self, pid: u32) -> std::io::Result<File> {
         // The mapping itself leads to the file, also when its name now means another one or nothing.
@@ -46,7 +55,7 @@ pub fn mapped_files(pid: u32) -> procfs::ProcResult<Vec<MappedFile>> {
     let files = maps.into_iter().filter(|map| map.perms.contains(MMPermissions::EXECUTE)).filter_map(|map| {
         let MMapPath::Path(path) = map.pathname else { return None };
         let id = FileId { device: map.dev, inode: map.inode };
-        (map.inode != 0 && seen.insert(id)).then_some(MappedFile { id, path, address: map.address })
+        (map.inode != 0 && seen.insert(id)).then_some(MappedFile { id, path, address: map.address, offset: map.offset })
     });
     Ok(files.collect())
 }

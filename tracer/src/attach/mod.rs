@@ -9,14 +9,15 @@ mod maps;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::sync::Arc;
 
-use symbols::{Arguments, Exit, Function, Register, Role, Session, Site};
+use symbols::{Arguments, Exit, Function, LibraryKind, Register, Role, Session, Site};
 
 pub use library::{Library, LibraryFile};
 pub use maps::{FileId, MappedFile, mapped_files};
 
-use crate::kernel::{Kernel, KernelError, Probe};
+use crate::kernel::{Kernel, Point, Probe};
 
 /// The probes of the traced processes.
 #[derive(Debug, Default)]
@@ -51,10 +52,15 @@ impl Attacher {
         };
         for file in likeliest_first(files) {
             if self.processes.get(&pid).is_some_and(|process| process.probes.contains_key(&file.id)) {
+                // They were put there before it was mapped, perhaps.
+                self.begin_go(kernel, pid, file.id, Some(&file), &mut scan);
                 continue;
             }
             match self.look_into(pid, &file) {
-                Ok(Some(library)) => self.attach(kernel, pid, library, &mut scan),
+                Ok(Some(library)) => {
+                    self.attach(kernel, pid, library, &mut scan);
+                    self.begin_go(kernel, pid, file.id, Some(&file), &mut scan);
+                }
                 Ok(None) => {}
                 Err(error) => scan.failures.push(format!("{}: {error}", file.path.display())),
             }
@@ -66,10 +72,10 @@ impl Attacher {
         scan
     }
 
-    /// Looks into the TLS libraries that the dynamic linker would load, so that a process that is yet to execute a
-    /// program gets its probes before it maps them.
-    pub fn prepare(&mut self) {
-        for path in library::installed() {
+    /// Looks into the TLS libraries that the dynamic linker would load, and into the program that is to be executed, so
+    /// that the process gets its probes before it maps them.
+    pub fn prepare(&mut self, program: Option<&Path>) {
+        for path in library::installed().into_iter().chain(program.map(Path::to_owned)) {
             // What cannot be read now is reported if a process maps it.
             if let Ok(Some(file)) = LibraryFile::open_path(&path) {
                 self.files.entry(file.id).or_insert_with(|| Some(Arc::new(file)));
@@ -83,13 +89,30 @@ impl Attacher {
         let mut scan = Scan::default();
         for library in known {
             if !self.processes.get(&pid).is_some_and(|process| process.probes.contains_key(&library.id)) {
+                let id = library.id;
                 self.attach(kernel, pid, library, &mut scan);
+                self.begin_go(kernel, pid, id, None, &mut scan);
+            }
+        }
+    }
+
+    /// Lets the calls of a Go program count, now that all its probes are in place: were reads seen and writes not, for as
+    /// long as it takes to place them, a request would get the response of another. Where the program is mapped, the
+    /// kernel side is told where the code is that tells a connection's type.
+    fn begin_go(&self, kernel: &mut Kernel, pid: u32, id: FileId, mapped: Option<&MappedFile>, scan: &mut Scan) {
+        let Some(Some(file)) = self.files.get(&id) else { return };
+        for library in file.libraries.iter().filter(|library| library.kind == LibraryKind::Go) {
+            let transport = library.functions.iter().find(|function| function.role == Role::Transport);
+            let address = transport.and_then(|function| mapped?.address_of(function.symbol_offset.0));
+            if let Err(error) = kernel.add_go_process(pid, address) {
+                scan.failures.push(format!("{}: {error}", file.path.display()));
             }
         }
     }
 
     /// Takes a process's probes away.
     pub fn forget(&mut self, kernel: &mut Kernel, pid: u32) {
+        kernel.remove_go_process(pid);
         let probes = self.processes.remove(&pid).into_iter().flat_map(|process| process.probes.into_values());
         for probe in probes.flatten() {
             kernel.remove_probe(probe);
@@ -117,10 +140,9 @@ impl Attacher {
         let Some(nonzero) = NonZeroU32::new(pid) else { return };
         let probes = self.processes.entry(pid).or_default().probes.entry(file.id).or_default();
         for library in file.libraries.iter().filter(|library| is_supported(library)) {
-            for function in library.cheapest() {
-                if let Err(error) = probe_function(kernel, &file, function, library, nonzero, probes) {
-                    scan.failures.push(format!("{} in {}: {error}", function.name, file.path.display()));
-                }
+            match kernel.probe(&file.probe_path(), &points(library), nonzero) {
+                Ok(placed) => probes.extend(placed),
+                Err(error) => scan.failures.push(format!("{}: {error}", file.path.display())),
             }
         }
         scan.attached.push(file);
@@ -138,46 +160,52 @@ fn likeliest_first(mut files: Vec<MappedFile>) -> Vec<MappedFile> {
     files
 }
 
-/// Whether the kernel programs know how this library's calls look. NSPR's carry all kinds of connections, and Go has
-/// its own calling convention.
+/// Whether the kernel programs know how this library's calls look. NSPR's carry all kinds of connections.
 pub fn is_supported(library: &Library) -> bool {
-    let ours = |function: &Function| !matches!(function.arguments, Arguments::Go);
-    !library.functions.is_empty() && library.session == Session::Every && library.functions.iter().all(ours)
+    let moves = |function: &Function| matches!(function.role, Role::Read | Role::Write);
+    library.functions.iter().any(moves) && library.session == Session::Every
 }
 
-/// Puts the probes of one function.
-fn probe_function(
-    kernel: &mut Kernel,
-    file: &LibraryFile,
-    function: &Function,
-    library: &Library,
-    pid: NonZeroU32,
-    probes: &mut Vec<Probe>,
-) -> Result<(), KernelError> {
+/// Every probe of a library. The exits come first: an entry whose exit is never seen would leave its thread inside a TLS
+/// call.
+fn points(library: &Library) -> Vec<Point> {
     let cookie = library::number(library.kind);
-    for (program, site) in sites(function) {
-        probes.push(kernel.probe(program, &file.probe_path(), site.offset.0, pid, cookie)?);
-    }
-    Ok(())
+    let exits = library.cheapest().flat_map(exits);
+    let all = exits.chain(library.cheapest().flat_map(enters));
+    all.map(|(program, site)| Point { program, offset: site.offset.0, cookie }).collect()
 }
 
-/// The programs of one function and where each goes. The exit comes first: an entry whose exit is never seen would
-/// leave its thread inside a TLS call.
+/// The programs of one function and where each goes.
 pub fn sites(function: &Function) -> Vec<(&'static str, &Site)> {
-    let Some(enter) = enter_program(function.role, function.arguments) else { return Vec::new() };
-    let exit = match &function.exit {
+    exits(function).into_iter().chain(enters(function)).collect()
+}
+
+fn enters(function: &Function) -> Vec<(&'static str, &Site)> {
+    let program = enter_program(function.role, function.arguments);
+    function.enter.iter().filter_map(|site| Some((program?, site))).collect()
+}
+
+fn exits(function: &Function) -> Vec<(&'static str, &Site)> {
+    let program = match &function.exit {
+        Exit::Result(_) if function.role == Role::Handshake => "go_handshake_return",
+        Exit::Result(_) if function.arguments == Arguments::Go => "go_return",
+        Exit::Result(_) if function.arguments == Arguments::GoSpilled => "go_return_spilled",
         Exit::Result(_) => "tls_result",
         Exit::Return(_) => "tls_return",
-        Exit::Through(_) | Exit::Unneeded => "",
+        Exit::Through(_) | Exit::Unneeded => return Vec::new(),
     };
-    let moves = matches!(function.role, Role::Read | Role::Write);
-    let exits = function.exit.sites().iter().filter(|_| moves).map(|site| (exit, site));
-    exits.chain(function.enter.iter().map(|site| (enter, site))).collect()
+    let waits = matches!(function.role, Role::Read | Role::Write | Role::Handshake);
+    let waits = waits && enter_program(function.role, function.arguments).is_some();
+    function.exit.sites().iter().filter(|_| waits).map(|site| (program, site)).collect()
 }
 
 /// The program for the entry of a function; `None`: it needs none.
 fn enter_program(role: Role, arguments: Arguments) -> Option<&'static str> {
     Some(match (role, arguments) {
+        (Role::Read, Arguments::Go | Arguments::GoSpilled) => "go_read",
+        (Role::Write, Arguments::Go | Arguments::GoSpilled) => "go_write",
+        (Role::Handshake, Arguments::Go | Arguments::GoSpilled) => "go_handshake",
+        (Role::Free, Arguments::Go | Arguments::GoSpilled) => "go_close",
         (Role::Read, Arguments::Plain) => "tls_read",
         (Role::Write, Arguments::Plain) => "tls_write",
         (Role::Read, Arguments::WithLength(Register::Rcx)) => "tls_read_rcx",

@@ -5,6 +5,7 @@
 
 mod address;
 mod flow;
+mod holds;
 mod stream;
 mod table;
 mod tap;

@@ -1,6 +1,8 @@
 //! One socket, or one TLS session.
 
-use protocols::{Connection, Context, Counters, Direction, Exchange, Layer, Limits, Segment, Span, Time, Transport};
+use protocols::{
+    Connection, Context, Counters, Direction, Exchange, Layer, Limits, Reason, Segment, Span, Time, Transport,
+};
 use tracer_ebpf::{Data, Open, flag, origin};
 
 use super::address;
@@ -26,6 +28,10 @@ pub struct Stream {
     pub closed: Option<Time>,
     /// Whether the kernel side has been told that its bytes are of no interest.
     pub dismissed: bool,
+    /// Whether bytes of it were left out, so that nothing may be concluded from what was not seen.
+    pub shed: bool,
+    /// What the kernel side said at its end of how many bytes it had read and written: a FIN may be among them.
+    pub totals: Option<[u32; 2]>,
     /// Whether it may have begun before it could be seen.
     midstream: bool,
     /// The direction that carries the client's bytes, where the way the socket was made tells.
@@ -55,6 +61,8 @@ impl Stream {
             socket: 0,
             closed: None,
             dismissed: false,
+            shed: false,
+            totals: None,
             midstream: true,
             client: None,
             connection: Connection::new(candidates.clone(), context, None),
@@ -116,15 +124,24 @@ impl Stream {
         if tls && self.info.tls.is_none() {
             self.begin_tls(data.header.program, libraries, Time(data.header.time));
         }
+        if tls && self.info.tuple_source != TupleSource::None {
+            self.info.tuple_source = if flags & flag::BY_FD != 0 { TupleSource::Fd } else { TupleSource::Nested };
+        }
         let end = Time(data.header.time);
         if flags & flag::END != 0 {
             tap.end(self.pid, &self.facts(), direction, end);
+            if !tls {
+                self.reached(direction, data.position as u32, out);
+            }
             self.connection.end(direction, end, out);
         } else {
             // A call that reads may have waited long before the bytes came; one that writes has them from the start.
             let elapsed = if direction == Direction::Write { data.elapsed } else { 0 };
             let span = Span { start: Time(end.0.saturating_sub(u64::from(elapsed))), end };
-            let position = if tls { data.position } else { self.unwrap(direction, data) };
+            let position = match self.info.transport {
+                Transport::Tcp if !tls => self.unwrap(direction, data.position as u32, data.length),
+                _ => data.position,
+            };
             let segment = Segment { position, bytes: payload, length: u64::from(data.length), span };
             let layer = if tls { Layer::Tls } else { Layer::Socket };
             tap.data(self.pid, &self.facts(), layer, direction, segment);
@@ -146,7 +163,16 @@ impl Stream {
 
     /// The connection is over.
     pub fn close(&mut self, at: Time, out: &mut Vec<Exchange>) {
+        if let Some(totals) = self.totals {
+            for (direction, total) in [Direction::Read, Direction::Write].into_iter().zip(totals) {
+                self.reached(direction, total.saturating_sub(1), out);
+            }
+        }
+        let before = out.len();
         self.connection.close(at, out);
+        for exchange in out.iter_mut().skip(before).filter(|exchange| self.shed && !exchange.reasons.is_empty()) {
+            exchange.reasons.add(Reason::Gap);
+        }
     }
 
     /// Whether bytes are awaited that others wait for.
@@ -188,15 +214,25 @@ impl Stream {
     }
 
     /// The place of a socket's bytes in 64 bits: near where the next byte of that direction is expected.
-    fn unwrap(&mut self, direction: Direction, data: &Data) -> u64 {
-        if self.info.transport == Transport::Unix {
-            return data.position;
-        }
+    fn unwrap(&mut self, direction: Direction, position: u32, length: u32) -> u64 {
         let next = &mut self.next[direction as usize];
-        let ahead = (data.position as u32).wrapping_sub(*next as u32) as i32;
+        let ahead = position.wrapping_sub(*next as u32) as i32;
         let position = next.wrapping_add_signed(i64::from(ahead));
-        *next = (*next).max(position + u64::from(data.length));
+        *next = (*next).max(position + u64::from(length));
         position
+    }
+
+    /// A TCP socket's bytes up to this place have passed: what was not seen of them has been lost.
+    fn reached(&mut self, direction: Direction, position: u32, out: &mut Vec<Exchange>) {
+        let plaintext = self.info.transport == Transport::Tcp && self.info.tls.is_none();
+        if !plaintext || self.connection.protocol().is_none() {
+            return;
+        }
+        let next = self.next[direction as usize];
+        let missing = position.wrapping_sub(next as u32) as i32;
+        if let Ok(missing @ 1..) = u64::try_from(missing) {
+            self.connection.flush_before(direction, next + missing, out);
+        }
     }
 }
 

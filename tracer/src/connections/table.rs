@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use protocols::{Counters, Exchange, Limits, Registration, Time};
-use tracer_ebpf::{Close, Data, Datagram, Open, Tuple, flag, socket_flag};
+use tracer_ebpf::{Close, Data, Datagram, Open, Released, Tuple, flag, socket_flag};
 
 use super::flow::Flow;
+use super::holds::Holds;
 use super::stream::Stream;
 use super::tap::Tap;
 use crate::kernel::Kernel;
@@ -50,6 +51,8 @@ pub struct Tallies {
     pub delivered: u64,
     /// Bytes that came in as lengths only, because the capture limit cut them off.
     pub truncated: u64,
+    /// Bytes that a call was to write and did not, as far as it is known.
+    pub not_written: u64,
     /// Captured bytes that nothing was made of.
     pub unrecognised: u64,
     /// Times that a message boundary had to be looked for.
@@ -63,6 +66,7 @@ pub struct Table {
     settings: Settings,
     streams: HashMap<u64, Stream>,
     flows: HashMap<(u32, Tuple), Flow>,
+    holds: Holds,
     /// Streams in the order in which they were opened, for eviction.
     order: VecDeque<u64>,
     waiting: VecDeque<(Time, u64)>,
@@ -89,6 +93,7 @@ impl Table {
             settings,
             streams: HashMap::new(),
             flows: HashMap::new(),
+            holds: Holds::default(),
             order: VecDeque::new(),
             waiting: VecDeque::new(),
             closing: VecDeque::new(),
@@ -107,6 +112,7 @@ impl Table {
         for stream in self.streams.values() {
             add(&mut tallies, stream.counters());
         }
+        tallies.not_written = self.holds.not_written();
         tallies.unrecognised += self.flows.values().map(Flow::unrecognised).sum::<u64>();
         tallies.connections.opened = self.opened;
         tallies.connections.open = (self.streams.len() + self.flows.len()) as u64;
@@ -166,6 +172,18 @@ impl Table {
         }
     }
 
+    /// Bytes that a call is about to write.
+    pub fn held(&mut self, data: &Data, payload: &[u8]) {
+        self.holds.hold(data, payload);
+    }
+
+    /// A call whose bytes are held has ended.
+    pub fn released(&mut self, released: &Released, libraries: Libraries<'_>, kernel: &mut Kernel, report: Report<'_>) {
+        for (data, payload) in self.holds.release(released) {
+            self.data(&data, &payload, libraries, kernel, report);
+        }
+    }
+
     /// One datagram.
     pub fn datagram(&mut self, datagram: &Datagram, payload: &[u8], report: Report<'_>) {
         let pid = (datagram.header.pid_tgid >> 32) as u32;
@@ -195,6 +213,8 @@ impl Table {
     pub fn close(&mut self, close: &Close) {
         let key = close.header.connection;
         let Some(stream) = self.streams.get_mut(&key) else { return };
+        stream.shed |= close.header.flags & flag::SHED != 0;
+        stream.totals = Some([close.read, close.written]);
         if stream.closed.is_none() {
             let now = Time(close.header.time);
             stream.closed = Some(now);

@@ -52,11 +52,12 @@ fn describe(library: &symbols::TlsLibrary, path: String, processes: usize) -> Li
             role: match function.role {
                 Role::Read => "read",
                 Role::Write => "write",
+                Role::Handshake => "handshake",
                 _ => "end",
             },
             kind: match program {
                 "tls_return" => "return",
-                "tls_result" => "result",
+                "tls_result" | "go_return" | "go_return_spilled" | "go_handshake_return" => "result",
                 _ => "entry",
             },
             offset: site.offset.0,

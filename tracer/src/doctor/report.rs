@@ -149,7 +149,7 @@ pub struct Library {
 pub struct Probe {
     /// The function that it is for.
     pub function: String,
-    /// What that function does: "read", "write", or "end" of a session.
+    /// What that function does: "read", "write", "handshake", or "end" of a session.
     pub role: &'static str,
     /// "entry": reads arguments; "result": reads the result; "return": a return probe (uretprobe).
     pub kind: &'static str,

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use aya::programs::ProgramError;
 
 use super::report::{Source, Trial};
-use crate::kernel::{Hook, Kernel, KernelError, Options};
+use crate::kernel::{Hook, Kernel, KernelError, Options, Point};
 
 /// What tracing uses by default.
 const OPTIONS: Options =
-    Options { hook: Hook::Auto, ring_size: 16 << 20, max_capture: 16 << 10, max_connections: 65_536 };
+    Options { hook: Hook::Auto, ring_size: 8 << 20, max_capture: 16 << 10, max_connections: 65_536 };
 
 /// In the order in which `--hook auto` tries them.
 const SOURCES: [Hook; 3] = [Hook::Fentry, Hook::Kprobe, Hook::Syscall];
@@ -58,9 +58,9 @@ fn probe_self(kernel: &mut Kernel, program: &'static str) -> Trial {
     let (Some((path, offset)), Some(pid)) = (first_instruction(), NonZeroU32::new(std::process::id())) else {
         return Trial::failed("this program's own memory map cannot be read".into());
     };
-    match kernel.probe(program, &path, offset, pid, 0) {
-        Ok(probe) => {
-            kernel.remove_probe(probe);
+    match kernel.probe(&path, &[Point { program, offset, cookie: 0 }], pid) {
+        Ok(probes) => {
+            probes.into_iter().for_each(|probe| kernel.remove_probe(probe));
             Trial::worked()
         }
         Err(error) => Trial::failed(cause(&error)),

@@ -1,7 +1,7 @@
 //! From the ring's bytes to events. Nothing is believed: kinds and lengths are checked, and what is not understood is
 //! counted by the caller.
 
-use tracer_ebpf::{Close, Data, Datagram, Header, Open, Process, kind};
+use tracer_ebpf::{Close, Data, Datagram, Header, Open, Process, Released, kind};
 
 use crate::sys;
 
@@ -10,6 +10,10 @@ use crate::sys;
 pub enum Event<'a> {
     /// Bytes of a stream, and as many of them as were captured.
     Data(Data, &'a [u8]),
+    /// Bytes that a call is about to write, and as many of them as were captured.
+    Held(Data, &'a [u8]),
+    /// What became of held bytes.
+    Released(Released),
     /// A datagram, and as much of it as was captured.
     Datagram(Datagram, &'a [u8]),
     /// A connection that is seen for the first time.
@@ -22,6 +26,20 @@ pub enum Event<'a> {
     Exec(Process),
     /// A traced process ended.
     Exit(Process),
+}
+
+impl Event<'_> {
+    /// What begins it.
+    pub fn header(&self) -> &Header {
+        match self {
+            Self::Data(data, _) | Self::Held(data, _) => &data.header,
+            Self::Released(released) => &released.data.header,
+            Self::Datagram(datagram, _) => &datagram.header,
+            Self::Open(open) => &open.header,
+            Self::Close(close) => &close.header,
+            Self::Fork(process) | Self::Exec(process) | Self::Exit(process) => &process.header,
+        }
+    }
 }
 
 /// Why a record of the ring is not understood.
@@ -58,6 +76,11 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, Rejected> {
             let data: Data = fixed(bytes)?;
             Event::Data(data, payload::<Data>(bytes, header, data.length)?)
         }
+        kind::HELD => {
+            let data: Data = fixed(bytes)?;
+            Event::Held(data, payload::<Data>(bytes, header, data.length)?)
+        }
+        kind::RELEASED => Event::Released(fixed(bytes)?),
         kind::DATAGRAM => {
             let datagram: Datagram = fixed(bytes)?;
             Event::Datagram(datagram, payload::<Datagram>(bytes, header, datagram.length)?)

@@ -2,6 +2,9 @@
 
 pub mod btf;
 pub mod layout;
+mod multi;
+mod probes;
 mod programs;
 
-pub use programs::{Hook, Kernel, KernelError, Options, Probe};
+pub use probes::{Point, Probe};
+pub use programs::{Hook, Kernel, KernelError, Options};

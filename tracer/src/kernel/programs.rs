@@ -4,13 +4,13 @@ use std::num::NonZeroU32;
 use std::path::Path;
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
-use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope};
-use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, RawTracePoint, UProbe};
-use aya::{Ebpf, EbpfLoader};
-use tracer_ebpf::{Counters, Socket, socket_flag};
+use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, RawTracePoint};
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
+use tracer_ebpf::{Counters, GOROUTINE_CALL, GoroutineKey, Socket, socket_flag};
 
 use super::btf::{Btf, BtfError};
 use super::layout;
+use super::probes::{Placer, Point, Probe, Remover};
 use crate::sys;
 
 /// The object that the build made.
@@ -82,6 +82,16 @@ pub enum KernelError {
         /// What to do about it.
         hint: &'static str,
     },
+    /// Probes cannot be placed.
+    #[error("cannot attach the kernel program `{program}`: {source}{hint}")]
+    Probe {
+        /// Its name.
+        program: &'static str,
+        /// What failed.
+        source: std::io::Error,
+        /// What to do about it.
+        hint: &'static str,
+    },
     /// No source of socket transfers works on this kernel.
     #[error("cannot attach: no source of socket transfers works on this kernel ({0})")]
     NoHook(String),
@@ -96,6 +106,12 @@ pub enum KernelError {
         /// What failed.
         source: aya::maps::MapError,
     },
+}
+
+impl KernelError {
+    pub(super) fn probe(program: &'static str, source: std::io::Error) -> Self {
+        Self::Probe { program, hint: hint(&source), source }
+    }
 }
 
 /// An error with all its causes on one line. Of the verifier's log, which is for developers and may have thousands of
@@ -129,19 +145,16 @@ pub struct Kernel {
     hook: Hook,
     processes: HashMap<MapData, u32, u32>,
     sockets: HashMap<MapData, u64, [u8; size_of::<Socket>()]>,
+    go_processes: HashMap<MapData, u32, u64>,
+    goroutines: HashMap<MapData, [u8; size_of::<GoroutineKey>()], [u8; GOROUTINE_CALL]>,
     switches: Array<MapData, u32>,
     counters: PerCpuArray<MapData, [u64; COUNTER_WORDS]>,
     awaits_addresses: bool,
+    placer: Placer,
+    remover: Remover,
 }
 
 const COUNTER_WORDS: usize = size_of::<Counters>() / 8;
-
-/// A probe in a process: which program's list holds it.
-#[derive(Debug)]
-pub struct Probe {
-    program: &'static str,
-    link: UProbeLinkId,
-}
 
 /// Names of the programs of `sock_send_length` and `sock_recv_length`, which are also those of the tracepoints.
 const SYSCALL_SOURCE: [&str; 2] = ["sock_send_length", "sock_recv_length"];
@@ -150,10 +163,14 @@ const LIFECYCLE: [&str; 4] = ["inet_sock_set_state", "sched_process_fork", "sche
 impl Kernel {
     /// Loads everything and attaches what is not bound to a process. Gives the ring apart: one reader owns it.
     pub fn load(options: Options) -> Result<(Self, RingBuf<MapData>), KernelError> {
-        let types = Btf::running()?;
-        let btf = aya::Btf::from_sys_fs()?;
-        let globals = layout::globals(&types)?;
+        // Read twice rather than held, below, beside what the loader builds.
+        let globals = layout::globals(&Btf::running()?)?;
+        // There is nothing to relocate, and the whole graph of the kernel's types, which the loader has built by itself,
+        // is as large as all else together: there must not be two of them.
         let mut loader = EbpfLoader::new();
+        loader.btf(None);
+        // What the verifier refuses it says at this level, too; telling each of its steps takes most of the load's time.
+        loader.verifier_log_level(VerifierLogLevel::STATS);
         for (name, value) in &globals {
             loader.override_global(name, value, false);
         }
@@ -161,37 +178,49 @@ impl Kernel {
         let wake_at = options.ring_size / 8;
         let pieces = pieces();
         loader
-            .btf(Some(&btf))
             .override_global("MAX_CAPTURE", &options.max_capture, true)
             .override_global("WAKE_AT", &wake_at, true)
             .override_global("PIECES", &pieces, true)
             .override_global("HAS_COOKIE", &cookies, false)
+            // Both came with Linux 5.15.
+            .override_global("HAS_TASK_REGISTERS", &cookies, false)
             .map_max_entries("EVENTS", options.ring_size)
             .map_max_entries("SOCKETS", options.max_connections)
-            .map_max_entries("SESSIONS", options.max_connections);
-        let ebpf = loader.load(OBJECT).map_err(|source| KernelError::Load { hint: hint(&source), source })?;
-        Self::attach(ebpf, options.hook, &types, &btf)
+            .map_max_entries("SESSIONS", options.max_connections)
+            .map_max_entries("GOROUTINES", options.max_connections);
+        let mut ebpf = loader.load(OBJECT).map_err(|source| KernelError::Load { hint: hint(&source), source })?;
+        drop(loader);
+        sys::give_back_memory();
+        let hook = Self::attach(&mut ebpf, options.hook)?;
+        sys::give_back_memory();
+        Self::assemble(ebpf, hook)
     }
 
-    fn attach(
-        mut ebpf: Ebpf,
-        hook: Hook,
-        types: &Btf,
-        btf: &aya::Btf,
-    ) -> Result<(Self, RingBuf<MapData>), KernelError> {
+    fn attach(ebpf: &mut Ebpf, hook: Hook) -> Result<Hook, KernelError> {
+        let btf = aya::Btf::from_sys_fs()?;
+        let types = &Btf::running()?;
         for tracepoint in LIFECYCLE {
-            tracepoint_program(&mut ebpf, tracepoint, btf)?;
+            tracepoint_program(ebpf, tracepoint, &btf)?;
         }
-        let hook = attach_hook(&mut ebpf, hook, types, btf)?;
+        attach_hook(ebpf, hook, types, &btf)
+    }
+
+    fn assemble(mut ebpf: Ebpf, hook: Hook) -> Result<(Self, RingBuf<MapData>), KernelError> {
+        // Before any map is taken out.
+        let placer = Placer::choose(OBJECT, &ebpf);
         let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?).map_err(map_error("EVENTS"))?;
         let kernel = Self {
             processes: HashMap::try_from(take(&mut ebpf, "PROCESSES")?).map_err(map_error("PROCESSES"))?,
             sockets: HashMap::try_from(take(&mut ebpf, "SOCKETS")?).map_err(map_error("SOCKETS"))?,
             switches: Array::try_from(take(&mut ebpf, "SWITCHES")?).map_err(map_error("SWITCHES"))?,
+            go_processes: HashMap::try_from(take(&mut ebpf, "GO_PROCESSES")?).map_err(map_error("GO_PROCESSES"))?,
+            goroutines: HashMap::try_from(take(&mut ebpf, "GOROUTINES")?).map_err(map_error("GOROUTINES"))?,
             counters: PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?).map_err(map_error("COUNTERS"))?,
             ebpf,
             hook,
             awaits_addresses: false,
+            placer,
+            remover: Remover::default(),
         };
         Ok((kernel, ring))
     }
@@ -206,10 +235,35 @@ impl Kernel {
         self.processes.insert(pid, 0, 0).map_err(map_error("PROCESSES"))
     }
 
+    /// Leaves out connections whose mark is below this from now on ([`tracer_ebpf::sample`]); 0: none.
+    pub fn shed(&mut self, level: u32) -> Result<(), KernelError> {
+        self.switches.set(1, level, 0).map_err(map_error("SWITCHES"))
+    }
+
     /// Ends tracing a process.
     pub fn remove_process(&mut self, pid: u32) {
         // It may be gone already: an exit is seen more than once.
         let _ = self.processes.remove(&pid);
+    }
+
+    /// Says that a process has probes in Go's crypto/tls, and where its code of `net.(*TCPConn).Read` is, if that is
+    /// known.
+    pub fn add_go_process(&mut self, pid: u32, tcp_read: Option<u64>) -> Result<(), KernelError> {
+        self.go_processes.insert(pid, tcp_read.unwrap_or(0), 0).map_err(map_error("GO_PROCESSES"))
+    }
+
+    /// Forgets what was known of a process's Go code.
+    pub fn remove_go_process(&mut self, pid: u32) {
+        if self.go_processes.remove(&pid).is_err() {
+            return;
+        }
+        // Goroutines that will not return.
+        let keys: Vec<_> = self.goroutines.keys().filter_map(Result::ok).collect();
+        for key in keys {
+            if sys::read::<GoroutineKey>(&key).is_some_and(|key| key.tgid == u64::from(pid)) {
+                let _ = self.goroutines.remove(&key);
+            }
+        }
     }
 
     /// Marks a socket whose bytes are of no interest, or whose protocol is known. Forgotten sockets are ignored.
@@ -256,30 +310,20 @@ impl Kernel {
         Ok(sys::counters_from_words(total))
     }
 
-    /// Puts a probe at an offset of a file, for one process only.
-    pub fn probe(
-        &mut self,
-        name: &'static str,
-        file: &Path,
-        offset: u64,
-        pid: NonZeroU32,
-        cookie: u64,
-    ) -> Result<Probe, KernelError> {
-        let cookie = aya::features().bpf_cookie().then_some(cookie);
-        let program: &mut UProbe = program(&mut self.ebpf, name)?;
-        if program.fd().is_err() {
-            program.load().map_err(program_error(name))?;
-        }
-        let point = UProbeAttachPoint { location: UProbeAttachLocation::AbsoluteOffset(offset), cookie };
-        let link = program.attach(point, file, UProbeScope::OneProcess(pid)).map_err(program_error(name))?;
-        Ok(Probe { program: name, link })
+    /// Puts probes into a file, for one process only. Where several programs are involved they are placed in the order
+    /// in which they first occur.
+    pub fn probe(&mut self, file: &Path, points: &[Point], pid: NonZeroU32) -> Result<Vec<Probe>, KernelError> {
+        self.placer.place(&mut self.ebpf, file, points, pid)
     }
 
-    /// Takes a probe away.
+    /// Takes a probe away, soon.
     pub fn remove_probe(&mut self, probe: Probe) {
-        if let Ok(program) = program::<UProbe>(&mut self.ebpf, probe.program) {
-            let _ = program.detach(probe.link);
-        }
+        self.remover.remove(probe);
+    }
+
+    /// Takes no more probes away; says whether all that were to be are.
+    pub fn finish_removals(&mut self) -> bool {
+        self.remover.finish()
     }
 }
 
@@ -293,7 +337,7 @@ fn map_error(map: &'static str) -> impl Fn(aya::maps::MapError) -> KernelError {
     move |source| KernelError::Map { map, source }
 }
 
-fn program_error(name: &str) -> impl Fn(aya::programs::ProgramError) -> KernelError {
+pub(super) fn program_error(name: &str) -> impl Fn(aya::programs::ProgramError) -> KernelError {
     let name = name.to_owned();
     move |source| KernelError::Program { program: name.clone(), hint: hint(&source), source }
 }
@@ -302,7 +346,7 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, KernelErr
     ebpf.take_map(name).ok_or(KernelError::Incomplete(name))
 }
 
-fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, KernelError>
+pub(super) fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, KernelError>
 where
     &'a mut P: TryFrom<&'a mut aya::programs::Program>,
 {
@@ -331,6 +375,9 @@ fn attach_hook(ebpf: &mut Ebpf, hook: Hook, types: &Btf, btf: &aya::Btf) -> Resu
     }
     Err(KernelError::NoHook(failures.join("; ")))
 }
+
+/// Where kernels with kprobes tell the type of their events.
+const KPROBE_EVENTS: &str = "/sys/bus/event_source/devices/kprobe";
 
 /// A function under the system calls, and the programs that are attached to it.
 struct Function {
@@ -427,6 +474,10 @@ fn attach_source(ebpf: &mut Ebpf, hook: Hook, types: &Btf, btf: &aya::Btf) -> Re
             trampoline::<FEntry>(ebpf, function, btf)?;
             trampoline::<FExit>(ebpf, function, btf)
         }),
+        // Asked before a program is verified for nothing, which takes as long as all else.
+        Hook::Kprobe if !Path::new(KPROBE_EVENTS).exists() => {
+            Err(KernelError::NoHook(format!("no kprobes: {KPROBE_EVENTS} is missing (CONFIG_KPROBE_EVENTS)")))
+        }
         Hook::Kprobe => functions(types).try_for_each(|function| {
             // The entry last: an entry whose end is not seen would stay behind.
             kernel_probe(ebpf, function.kretprobe, function.name)?;

@@ -2,11 +2,14 @@
 //! here offers.
 #![allow(unsafe_code, reason = "each use says why it is sound")]
 
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use aya::maps::{MapData, RingBuf};
+use aya_obj::generated::{BPF_F_UPROBE_MULTI_RETURN, bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type};
 use tokio::io::unix::AsyncFd;
-use tracer_ebpf::{Close, Counters, Data, Datagram, Header, Open, Process, Socket};
+use tracer_ebpf::{Close, Counters, Data, Datagram, GoroutineKey, Header, Open, Process, Released, Socket};
 
 /// A struct of the event ABI: fixed-width integers only, no padding that is not a field, so that every bit pattern is
 /// a value and every byte is initialised.
@@ -20,7 +23,7 @@ macro_rules! abi {
     ($($name:ty),*) => { $(impl private::Sealed for $name {} impl Abi for $name {})* };
 }
 
-abi!(Header, Data, Datagram, Open, Close, Process);
+abi!(Header, Data, Datagram, GoroutineKey, Open, Close, Process, Released);
 
 /// Copies a struct out of the beginning of `bytes`, which need not be aligned; `None` if there are too few.
 pub fn read<T: Abi>(bytes: &[u8]) -> Option<T> {
@@ -48,7 +51,7 @@ pub fn counters_from_words(words: [u64; size_of::<Counters>() / 8]) -> Counters 
 }
 
 /// Maps a file into memory for reading.
-pub fn map(file: &std::fs::File) -> std::io::Result<memmap2::Mmap> {
+pub fn map(file: &std::fs::File) -> io::Result<memmap2::Mmap> {
     // SAFETY: the files are libraries and executables that processes run: writing to those is refused by the kernel
     // (ETXTBSY) or done by replacing the file; a change underneath would give wrong bytes, which are checked as any
     // hostile file is, and a truncation a SIGBUS, which the same rule excludes.
@@ -68,7 +71,7 @@ pub fn hold_before_exec(command: &mut std::process::Command, ready: OwnedFd, tel
         // A tracer that died closes the pipe: then the command must not run unseen.
         match rustix::io::read(&ready, &mut [0_u8; 1]) {
             Ok(1) => Ok(()),
-            Ok(_) => Err(std::io::ErrorKind::BrokenPipe.into()),
+            Ok(_) => Err(io::ErrorKind::BrokenPipe.into()),
             Err(error) => Err(error.into()),
         }
     };
@@ -77,14 +80,76 @@ pub fn hold_before_exec(command: &mut std::process::Command, ready: OwnedFd, tel
 }
 
 /// The process id that a held command has told.
-pub fn read_pid(mut told: impl std::io::Read) -> std::io::Result<u32> {
+pub fn read_pid(mut told: impl io::Read) -> io::Result<u32> {
     let mut pid = [0; 4];
     told.read_exact(&mut pid)?;
     Ok(u32::from_ne_bytes(pid))
 }
 
 /// Lets the event loop wait for a ring buffer.
-pub fn watch(ring: RingBuf<MapData>) -> std::io::Result<AsyncFd<RingBuf<MapData>>> {
+pub fn watch(ring: RingBuf<MapData>) -> io::Result<AsyncFd<RingBuf<MapData>>> {
     // SAFETY: the ring owns its descriptor, which stays open and the same for as long as the ring lives.
     Ok(unsafe { AsyncFd::register(ring) }?)
+}
+
+/// Loads a program for links of the kind "uprobe multi".
+pub fn load_uprobe_multi(instructions: &[bpf_insn], license: &CStr) -> io::Result<OwnedFd> {
+    // SAFETY: all zero is how bpf(2) wants what is not set.
+    let mut attributes: bpf_attr = unsafe { std::mem::zeroed() };
+    // SAFETY: writing to a field of a union of plain integers.
+    let load = unsafe { &mut attributes.__bindgen_anon_3 };
+    load.prog_type = bpf_prog_type::BPF_PROG_TYPE_KPROBE as u32;
+    load.expected_attach_type = bpf_attach_type::BPF_TRACE_UPROBE_MULTI as u32;
+    load.insns = instructions.as_ptr() as u64;
+    load.insn_cnt = instructions.len() as u32;
+    load.license = license.as_ptr() as u64;
+    bpf(bpf_cmd::BPF_PROG_LOAD, &mut attributes)
+}
+
+/// Puts a program on places of a file for one process: a link of the kind "uprobe multi".
+pub fn link_uprobes(
+    program: BorrowedFd<'_>,
+    file: &CStr,
+    offsets: &[u64],
+    cookies: &[u64],
+    pid: i32,
+    on_return: bool,
+) -> io::Result<OwnedFd> {
+    assert_eq!(offsets.len(), cookies.len(), "the kernel reads as many of both");
+    // SAFETY: all zero is how bpf(2) wants what is not set.
+    let mut attributes: bpf_attr = unsafe { std::mem::zeroed() };
+    // SAFETY: writing to a field of a union of plain integers.
+    let link = unsafe { &mut attributes.link_create };
+    link.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
+    link.attach_type = bpf_attach_type::BPF_TRACE_UPROBE_MULTI as u32;
+    // SAFETY: as above.
+    let uprobes = unsafe { &mut link.__bindgen_anon_3.uprobe_multi };
+    uprobes.path = file.as_ptr() as u64;
+    uprobes.offsets = offsets.as_ptr() as u64;
+    uprobes.cookies = cookies.as_ptr() as u64;
+    uprobes.cnt = offsets.len() as u32;
+    uprobes.flags = if on_return { BPF_F_UPROBE_MULTI_RETURN } else { 0 };
+    uprobes.pid = pid as u32;
+    bpf(bpf_cmd::BPF_LINK_CREATE, &mut attributes)
+}
+
+/// A command of bpf(2) that makes a descriptor.
+fn bpf(command: bpf_cmd, attributes: &mut bpf_attr) -> io::Result<OwnedFd> {
+    // SAFETY: the attributes are a live value of the size given, and what they point to outlives the call: the callers
+    // hold it as arguments.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<bpf_attr>()) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(result as i32) })
+}
+
+/// Gives freed memory back to the system, of which loading takes much that tracing does not need.
+pub fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes a number and has no conditions (malloc_trim(3)).
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode};
 
 use anyhow::{Context as _, Result, bail};
@@ -19,6 +19,7 @@ pub struct Held {
     spawned: Option<std::thread::JoinHandle<std::io::Result<Child>>>,
     pid: u32,
     name: OsString,
+    executable: PathBuf,
     go: Option<std::io::PipeWriter>,
     child: Option<Child>,
 }
@@ -26,7 +27,7 @@ pub struct Held {
 impl Held {
     /// Starts a command up to the point where it would execute.
     pub fn start(program: &OsString, arguments: &[OsString]) -> Result<Self> {
-        find(program)?;
+        let executable = find(program)?;
         let (ready, go) = std::io::pipe().context("cannot make a pipe")?;
         let (told, tell) = std::io::pipe().context("cannot make a pipe")?;
         let mut command = Command::new(program);
@@ -34,12 +35,17 @@ impl Held {
         sys::hold_before_exec(&mut command, ready.into(), tell.into(), go.as_fd());
         let spawned = std::thread::spawn(move || command.spawn());
         let pid = sys::read_pid(told).context("cannot start the command")?;
-        Ok(Self { spawned: Some(spawned), pid, name: program.clone(), go: Some(go), child: None })
+        Ok(Self { spawned: Some(spawned), pid, name: program.clone(), executable, go: Some(go), child: None })
     }
 
     /// The process that will be the command.
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// The file that it will execute.
+    pub fn executable(&self) -> &Path {
+        &self.executable
     }
 
     /// Lets it execute.
@@ -64,17 +70,17 @@ impl Held {
     }
 }
 
-/// Refuses a command that cannot be executed, before anything is attached.
-fn find(program: &OsString) -> Result<()> {
-    let runs = |path: &Path| rustix::fs::access(path, Access::EXEC_OK).is_ok() && path.is_file();
+/// The file of a command; refuses one that cannot be executed, before anything is attached.
+fn find(program: &OsString) -> Result<PathBuf> {
+    let runs = |path: &PathBuf| rustix::fs::access(path, Access::EXEC_OK).is_ok() && path.is_file();
     let found = if program.as_bytes().contains(&b'/') {
-        runs(Path::new(program))
+        Some(PathBuf::from(program)).filter(runs)
     } else {
         let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path).any(|folder| runs(&folder.join(program)))
+        std::env::split_paths(&path).map(|folder| folder.join(program)).find(runs)
     };
-    if !found {
+    let Some(found) = found else {
         bail!("cannot run `{}`: there is no such program, or it may not be executed", program.display());
-    }
-    Ok(())
+    };
+    Ok(found)
 }

@@ -4,6 +4,7 @@ mod command;
 pub(crate) mod processes;
 mod recorder;
 mod session;
+mod shedding;
 mod tally;
 
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ use crate::output::{Reporter, reporter};
 use command::Held;
 use recorder::Recorder;
 use session::{Outcome, Session};
+pub use shedding::Sample;
 
 /// Traces until the traced processes have ended, or a signal says so.
 pub fn run(arguments: TraceArgs) -> Result<ExitCode> {
@@ -66,7 +68,7 @@ async fn trace(target: &TargetArgs, job: Job) -> Result<ExitCode> {
         Some((program, rest)) => Some(Held::start(program, rest)?),
         None => None,
     };
-    let mut session = Session::start(target, job, held.as_ref().map(Held::pid))?;
+    let mut session = Session::start(target, job, held.as_ref().map(|held| (held.pid(), held.executable())))?;
     session.ready();
     if let Some(held) = &mut held {
         held.release()?;

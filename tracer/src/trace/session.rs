@@ -1,6 +1,7 @@
 //! The event loop: drains the ring, follows processes, feeds connections, reports records.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -10,6 +11,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::processes::{self, Processes};
+use super::shedding::{Change, Shedding};
 use super::tally::{self, Read};
 use super::{Job, Signals};
 use crate::attach::{Attacher, Scan};
@@ -61,6 +63,9 @@ pub struct Session {
     stats_interval: Option<Duration>,
     wants_datagrams: bool,
     warned: std::collections::HashSet<String>,
+    shedding: Shedding,
+    /// When the event was made that was read last, while there are more to read.
+    behind: Option<Time>,
 }
 
 /// Where records go.
@@ -111,7 +116,7 @@ impl Output {
 
 impl Session {
     /// Loads the programs and attaches to the processes and their descendants.
-    pub fn start(arguments: &TargetArgs, job: Job, command: Option<u32>) -> Result<Self> {
+    pub fn start(arguments: &TargetArgs, job: Job, command: Option<(u32, &Path)>) -> Result<Self> {
         let Job { candidates, stats_interval, reporter, tap } = job;
         let (kernel, ring) = Kernel::load(Options {
             hook: arguments.hook,
@@ -140,11 +145,14 @@ impl Session {
             stats_interval,
             wants_datagrams,
             warned: std::collections::HashSet::new(),
+            shedding: Shedding::new(arguments.sample, !arguments.no_shed, Instant::now()),
+            behind: None,
         };
-        session.attacher.prepare();
+        session.kernel.shed(session.shedding.level())?;
+        session.attacher.prepare(command.map(|(_, executable)| executable));
         session.add_roots(&arguments.pids)?;
         session.warn_if_blind(&arguments.pids);
-        if let Some(command) = command {
+        if let Some((command, _)) = command {
             // It still is a copy of this program. What it will map gets its probes now: a probe takes the kernel some
             // tens of milliseconds, more than a short command may live, and stays with the process when it executes.
             session.kernel.add_process(command)?;
@@ -240,6 +248,7 @@ impl Session {
                 }
             }
             self.tick();
+            self.keep_up();
             self.flush_due(&mut flushed);
             if self.stats_interval.is_some_and(|every| told.elapsed() >= every) {
                 told = Instant::now();
@@ -268,18 +277,21 @@ impl Session {
         let Some(mut watched) = self.ring.take() else { return 0 };
         let ring = watched.get_mut();
         let mut count = 0;
+        let mut last = None;
         while count < limit {
             let Some(item) = ring.next() else { break };
             count += 1;
             match events::decode(&item) {
                 Ok(event) => {
                     self.read.decoded += 1;
+                    last = Some(Time(event.header().time));
                     self.take(event);
                 }
                 Err(_) => self.read.rejected += 1,
             }
         }
         self.ring = Some(watched);
+        self.behind = last.filter(|_| count == limit);
         count
     }
 
@@ -292,6 +304,11 @@ impl Session {
             Event::Data(data, payload) => {
                 let libraries = |pid| attacher.libraries(pid);
                 table.data(&data, payload, &libraries, kernel, &mut report);
+            }
+            Event::Held(data, payload) => table.held(&data, payload),
+            Event::Released(released) => {
+                let libraries = |pid| attacher.libraries(pid);
+                table.released(&released, &libraries, kernel, &mut report);
             }
             Event::Datagram(datagram, payload) => {
                 table.datagram(&datagram, payload, &mut report);
@@ -365,6 +382,25 @@ impl Session {
         });
     }
 
+    /// Leaves out more connections, or fewer, by how well the reader keeps up.
+    fn keep_up(&mut self) {
+        let now = Instant::now();
+        if !self.shedding.is_due(now) {
+            return;
+        }
+        let Ok(counters) = self.kernel.counters() else { return };
+        let age = self.behind.map_or(0, |time| monotonic().saturating_sub(time.0));
+        let Some(change) = self.shedding.look(now, counters.ring_full, Duration::from_nanos(age)) else { return };
+        match change {
+            Change::Less(2) => eprintln!("tracer: warning: cannot keep up: whole connections are left out (\"shed\")"),
+            Change::More(1) => eprintln!("tracer: keeps up again: no connection is left out"),
+            Change::Less(_) | Change::More(_) => {}
+        }
+        if let Err(error) = self.kernel.shed(self.shedding.level()) {
+            eprintln!("tracer: error: {error}");
+        }
+    }
+
     /// What became of everything so far.
     fn ledger(&self) -> Ledger {
         let counters = self.kernel.counters().unwrap_or_default();
@@ -388,6 +424,12 @@ impl Session {
         for pid in live {
             self.kernel.remove_process(pid);
             self.attacher.forget(&mut self.kernel, pid);
+        }
+        // What calls that were under way still bring belongs to the ledger.
+        while !self.kernel.finish_removals() {
+            if self.drain(BATCH) == 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
         while self.drain(BATCH) > 0 {}
         let Self { table, output, processes, .. } = &mut self;

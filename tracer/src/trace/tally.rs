@@ -3,7 +3,7 @@
 use tracer_ebpf::{Counters, program};
 
 use crate::connections::Tallies;
-use crate::ledger::{ByName, Bytes, Events, Ledger, Records};
+use crate::ledger::{ByName, Bytes, Connections, Events, Ledger, Records};
 
 /// What the event loop counted.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,8 +32,8 @@ pub fn ledger(kernel: &Counters, read: Read, table: &Tallies, records: Records) 
         records,
         resyncs: table.resyncs,
         violations: table.violations,
-        connections: table.connections,
-        tuple_disagreements: kernel.ambiguous_calls,
+        connections: Connections { shed: kernel.sockets_shed, ..table.connections },
+        tuple_disagreements: kernel.ambiguous_calls + kernel.tuple_disagreements,
     }
 }
 
@@ -47,12 +47,15 @@ fn bytes(kernel: &Counters, table: &Tallies) -> Bytes {
             ("ring_full", kernel.bytes_lost_ring_full),
             ("map_full", kernel.bytes_lost_map_full),
             ("read_fault", kernel.bytes_lost_fault),
+            ("shed", kernel.bytes_shed),
+            ("not_entered", kernel.bytes_lost_not_entered),
         ]),
         ignored: named([
             ("ciphertext", kernel.bytes_ciphertext),
             ("not_of_interest", kernel.bytes_skipped),
             ("not_recognised", table.unrecognised),
             ("no_content_visible", kernel.bytes_unseen),
+            ("not_written", table.not_written),
         ]),
     }
 }

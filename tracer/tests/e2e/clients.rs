@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Audit, Nginx, NginxConfig, Outcome, Role, Scheme, Tracer, unused_port};
+use crate::support::{Audit, Nginx, NginxConfig, Outcome, Role, Row, Scheme, Tracer, unused_port};
 
 const SCHEMES: [Scheme; 2] = [Scheme::Http, Scheme::Https];
 
@@ -17,6 +17,7 @@ fn audit(nginx: &Nginx, log: &[Value], outcome: &Outcome, context: &str) {
 #[test]
 fn curl() {
     for scheme in SCHEMES {
+        let row = (scheme == Scheme::Https).then(|| Row::new("OpenSSL", "dynamic symbols", "curl"));
         let nginx = Nginx::start(NginxConfig::new(scheme));
         let upload = tempfile::NamedTempFile::new().expect("no temporary file");
         std::fs::write(upload.path(), vec![b'u'; 1 << 20]).expect("cannot write a temporary file");
@@ -58,6 +59,7 @@ fn curl() {
             format!("{} {}", record["response"]["status"], record["connection"]["local"]["port"])
         });
         assert_eq!(recorded.collect::<Vec<_>>(), seen);
+        row.into_iter().for_each(|row| row.passed(outcome.records()));
     }
 }
 
@@ -89,12 +91,14 @@ assert len(connection.getresponse().read()) == 1 << 20
 sys.exit(42)
 "#;
     for scheme in SCHEMES {
+        let row = (scheme == Scheme::Https).then(|| Row::new("OpenSSL", "dynamic symbols", "Python ssl"));
         let nginx = Nginx::start(NginxConfig::new(scheme));
         let (name, port) = (scheme.to_string(), nginx.port.to_string());
         let outcome = Tracer::launch(&[], &["python3", "-c", SCRIPT, &name, &port]).wait();
         assert_eq!(outcome.status.code(), Some(42), "the script's own status: {}", outcome.stderr);
         let log = nginx.wait_for_log(8);
         audit(&nginx, &log, &outcome, &format!("Python, {scheme}"));
+        row.into_iter().for_each(|row| row.passed(outcome.records()));
     }
 }
 

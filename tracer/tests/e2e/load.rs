@@ -1,6 +1,9 @@
 //! Full load: as many records as requests, all of them right, or the ledger says exactly what is missing.
 
+use std::collections::BTreeMap;
 use std::process::Command;
+
+use serde_json::Value;
 
 use crate::support::{Audit, Nginx, NginxConfig, Scheme, Tracer, run, virtual_machine};
 
@@ -29,11 +32,59 @@ fn tls_at_full_load_with_2_workers() {
 /// A ring buffer that is far too small: events are lost, and counted, and no record claims more than was seen.
 #[test]
 fn losses_are_accounted_for() {
-    load(NginxConfig::new(Scheme::Http), &["--ring-size", "64K"]);
+    load(NginxConfig::new(Scheme::Http), &["--ring-size", "64K", "--no-shed"]);
+}
+
+/// Of the connections of a sample everything is reported, of the others nothing.
+#[test]
+fn a_sample_is_of_whole_connections() {
+    for scheme in [Scheme::Http, Scheme::Https] {
+        let mut nginx = Nginx::start(NginxConfig::new(scheme));
+        let tracer = Tracer::attach(&[nginx.pid()], &["--sample", "1/2", "--no-shed"]);
+        wrk(&nginx);
+        nginx.stop();
+        let outcome = tracer.wait();
+        let ledger = outcome.ledger();
+        ledger.assert_balanced();
+        assert_eq!(ledger.lost_events(), 0, "{ledger:#?}");
+        let mut served = requests_by_port(nginx.log().iter().map(|entry| &entry["remote_port"]));
+        let sample = requests_by_port(outcome.records().map(|record| record["connection"]["remote"]["port"].clone()));
+        // With 16 connections there are none or all in the sample once in 32768 runs.
+        assert!(!sample.is_empty() && sample.len() < served.len(), "{sample:?} of {served:?}");
+        served.retain(|port, _| sample.contains_key(port));
+        assert_eq!(sample, served);
+        assert!(ledger.get("connections shed") > 0 && ledger.get("bytes lost: shed") > 0, "{ledger:#?}");
+    }
+}
+
+/// When events are lost, whole connections are left out until no more are: at the end most records are complete.
+#[test]
+fn overload_sheds_whole_connections() {
+    let mut nginx = Nginx::start(NginxConfig::new(Scheme::Http));
+    let tracer = Tracer::attach(&[nginx.pid()], &["--ring-size", "64K"]);
+    wrk(&nginx);
+    nginx.stop();
+    let outcome = tracer.wait();
+    let ledger = outcome.ledger();
+    ledger.assert_balanced();
+    assert!(ledger.lost_events() > 0, "a ring of 64 KiB was enough: {ledger:#?}");
+    assert!(ledger.get("connections shed") > 0, "{ledger:#?}");
+    assert!(outcome.stderr.contains("cannot keep up"), "{}", outcome.stderr);
+    let log = nginx.log();
+    let incomplete = Audit::new(&nginx).losses_allowed().compare(&log, &[], outcome.records(), "shedding");
+    assert!(incomplete > 0, "nothing was left out");
+}
+
+fn requests_by_port(ports: impl Iterator<Item = impl std::borrow::Borrow<Value>>) -> BTreeMap<u64, usize> {
+    let mut requests = BTreeMap::new();
+    for port in ports {
+        *requests.entry(port.borrow().as_u64().expect("a port")).or_default() += 1;
+    }
+    requests
 }
 
 fn full_load(config: NginxConfig) {
-    load(config, &[]);
+    load(config, &["--no-shed"]);
 }
 
 fn load(config: NginxConfig, options: &[&str]) {

@@ -1,13 +1,15 @@
 //! x86-64, System V calling convention.
 //!
 //! A function is decoded from its start along all its paths ([`flow`]), what the registers hold is followed
-//! ([`values`]), and from both come the sites ([`sites`]).
+//! ([`values`]), and from both come the sites ([`sites`]) and what calls pass ([`constants`]).
 
+mod constants;
 mod flow;
 mod linear;
 mod sites;
 mod values;
 
+pub(crate) use constants::{ConstantCall, loads_of, referenced};
 pub(crate) use flow::Flow;
 pub(crate) use linear::go_sites;
 pub(crate) use sites::Call;

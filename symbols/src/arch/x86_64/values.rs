@@ -34,6 +34,8 @@ pub(super) enum Value {
     LowArgument(usize),
     /// An address this far from where the return address is.
     Stack(i64),
+    /// A number, perhaps an address of the image.
+    Constant(u64),
     /// The result of one of the calls that are followed.
     Result,
 }
@@ -142,7 +144,11 @@ fn known_value(instruction: &Instruction, state: &State) -> Option<Value> {
                 _ => None,
             }
         }
+        Code::Lea_r64_m if instruction.is_ip_rel_memory_operand() => {
+            Some(Value::Constant(instruction.ip_rel_memory_address()))
+        }
         Code::Lea_r64_m => state.stack_operand(instruction).map(Value::Stack),
+        Code::Mov_r32_imm32 => Some(Value::Constant(instruction.immediate(1))),
         Code::Add_rm64_imm8 | Code::Add_rm64_imm32 => moved(instruction, state, 1),
         Code::Sub_rm64_imm8 | Code::Sub_rm64_imm32 => moved(instruction, state, -1),
         _ => None,

@@ -19,7 +19,13 @@ const FUNCTIONS: &[(&str, Role)] = &[
     ("crypto/tls.(*Conn).Read", Role::Read),
     ("crypto/tls.(*Conn).Write", Role::Write),
     ("crypto/tls.(*Conn).Close", Role::Free),
+    ("crypto/tls.(*Conn).clientHandshake", Role::Handshake),
+    ("crypto/tls.(*Conn).serverHandshake", Role::Handshake),
+    ("net.(*TCPConn).Read", Role::Transport),
 ];
+
+/// What makes a program one that speaks TLS.
+const PREFIX: &str = "crypto/tls.";
 
 pub(super) fn find(image: &Image<'_>) -> Option<TlsLibrary> {
     let build = image.section(".go.buildinfo")?;
@@ -31,7 +37,7 @@ pub(super) fn find(image: &Image<'_>) -> Option<TlsLibrary> {
     };
     let names: Vec<&str> = FUNCTIONS.iter().map(|(name, _)| *name).collect();
     let found = table.functions(&names);
-    if found.is_empty() {
+    if !found.keys().any(|name| name.starts_with(PREFIX)) {
         return None;
     }
     let mut library = TlsLibrary::new(LibraryKind::Go, version.clone());
@@ -50,16 +56,17 @@ pub(super) fn find(image: &Image<'_>) -> Option<TlsLibrary> {
 }
 
 fn function(image: &Image<'_>, name: &str, role: Role, extent: std::ops::Range<u64>) -> Option<Function> {
-    let sites = go_sites(image, extent.start, extent.end)?;
-    let moves_data = matches!(role, Role::Read | Role::Write);
-    Some(Function {
-        name: name.to_owned(),
-        role,
-        arguments: Arguments::Go,
-        enter: vec![sites.enter],
-        exit: if moves_data { Exit::Result(sites.returns) } else { Exit::Unneeded },
-        symbol_offset: image.file_offset(extent.start)?,
-    })
+    let (arguments, enter, exit) = match role {
+        Role::Transport => (Arguments::Go, vec![], Exit::Unneeded),
+        _ => {
+            let sites = go_sites(image, extent.start, extent.end)?;
+            let waits = matches!(role, Role::Read | Role::Write | Role::Handshake);
+            let arguments = if sites.spills { Arguments::GoSpilled } else { Arguments::Go };
+            (arguments, vec![sites.enter], if waits { Exit::Result(sites.returns) } else { Exit::Unneeded })
+        }
+    };
+    let symbol_offset = image.file_offset(extent.start)?;
+    Some(Function { name: name.to_owned(), role, arguments, enter, exit, symbol_offset })
 }
 
 /// The version of Go, as src/debug/buildinfo/buildinfo.go reads it.

@@ -42,6 +42,22 @@ impl Differences {
         self.expect(holds, || format!("{pointer} is {actual}, should be in {low}..={high}: {record}"));
     }
 
+    /// Compares the members that `expected` has, those of objects inside it too; other members may be there.
+    pub fn members(&mut self, record: &Value, expected: &Value) {
+        self.members_of(record, "", expected);
+    }
+
+    fn members_of(&mut self, record: &Value, pointer: &str, expected: &Value) {
+        match expected.as_object() {
+            Some(members) => {
+                for (name, value) in members {
+                    self.members_of(record, &format!("{pointer}/{name}"), value);
+                }
+            }
+            None => self.field(record, pointer, expected.clone()),
+        }
+    }
+
     /// Panics if anything differs.
     #[track_caller]
     pub fn assert_none(self, context: &str) {

@@ -38,14 +38,16 @@ pub struct NginxConfig {
     pub workers: usize,
     /// Whether files are sent by sendfile(2).
     pub sendfile: bool,
+    /// Whether it speaks HTTP/2: with TLS to who asks for it, without to all.
+    pub http2: bool,
     /// Another server's port that `/proxy/` leads to.
     pub upstream: Option<u16>,
 }
 
 impl NginxConfig {
-    /// One worker with sendfile.
+    /// One worker with sendfile, HTTP/1.
     pub fn new(scheme: Scheme) -> Self {
-        Self { scheme, workers: 1, sendfile: true, upstream: None }
+        Self { scheme, workers: 1, sendfile: true, http2: false, upstream: None }
     }
 }
 
@@ -163,6 +165,7 @@ fn configuration(config: &NginxConfig, port: u16, directory: &TempDir) -> String
         Scheme::Http => ("", String::new()),
         Scheme::Https => (" ssl", format!("ssl_certificate {dir}/cert.pem; ssl_certificate_key {dir}/key.pem;")),
     };
+    let http2 = if config.http2 { " http2" } else { "" };
     let proxy = config.upstream.map_or_else(String::new, |upstream| {
         format!("location /proxy/ {{ proxy_pass http://backend/; proxy_http_version 1.1; proxy_set_header Connection \"\"; }} }} upstream backend {{ server 127.0.0.1:{upstream}; keepalive 4;")
     });
@@ -180,7 +183,7 @@ http {{
   gzip on; gzip_types text/plain; gzip_min_length 1000;
   {certificate}
   server {{
-    listen 127.0.0.1:{port}{ssl}; listen [::1]:{port}{ssl};
+    listen 127.0.0.1:{port}{ssl}{http2}; listen [::1]:{port}{ssl}{http2};
     root {dir}/files;
     location /upload/ {{ dav_methods PUT; }}
     location /slow/ {{ limit_rate 512k; }}

@@ -17,12 +17,20 @@ pub fn patience() -> Duration {
 }
 
 /// Waits until `condition` holds; panics when it does not come.
-pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {
+    assert!(comes_true(condition), "waited in vain until {what}");
+}
+
+/// Waits until `condition` holds; `false`: it does not come.
+pub fn comes_true(mut condition: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + patience();
     while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        if Instant::now() >= deadline {
+            return false;
+        }
         std::thread::sleep(Duration::from_millis(10));
     }
+    true
 }
 
 /// A TCP port of the loopback interface that nobody listens on.

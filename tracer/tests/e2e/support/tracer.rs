@@ -10,7 +10,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::ledger::Ledger;
-use super::process::{Server, signal, wait_until};
+use super::process::{Server, comes_true, signal, wait_until};
+
+/// Records that are shown when others do not come.
+const SHOWN: usize = 5;
 
 /// The tracer's binary: the one cargo built with the tests, or `TRACER_BINARY`.
 pub fn binary() -> PathBuf {
@@ -115,11 +118,12 @@ impl Tracer {
 
     /// Waits until there are that many records.
     pub fn wait_for(&self, count: usize) {
-        let mut seen = 0;
-        wait_until(&format!("there are {count} records"), || {
-            seen = count_lines(self.directory.path());
-            seen >= count
-        });
+        let enough = || count_lines(self.directory.path()) >= count;
+        if !comes_true(enough) {
+            let records = self.records();
+            let last = &records[records.len().saturating_sub(SHOWN)..];
+            panic!("waited in vain for {count} records: there are {}, the last are {last:#?}", records.len());
+        }
     }
 
     /// Ends it as Ctrl-C does. It must end well, and its ledger must add up.

@@ -1,0 +1,143 @@
+//! Probes in the files of one process, and taking them away without making anybody wait.
+
+use std::num::NonZeroU32;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use aya::Ebpf;
+use aya::programs::UProbe;
+use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope};
+
+use super::multi::Multi;
+use super::programs::{KernelError, program, program_error};
+
+/// One place to probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Point {
+    /// What runs there.
+    pub program: &'static str,
+    /// Where it is in the file.
+    pub offset: u64,
+    /// A number that the program gets.
+    pub cookie: u64,
+}
+
+/// One or more probes in a process. Dropping it takes them away and waits until nobody runs them.
+#[derive(Debug)]
+pub enum Probe {
+    /// One that is a perf event.
+    Event(UProbeLink),
+    /// A multi link.
+    Multi(OwnedFd),
+}
+
+/// How probes are placed on this kernel.
+pub enum Placer {
+    /// One perf event each.
+    Events,
+    /// Multi links.
+    Multi(Multi),
+}
+
+impl Placer {
+    /// The better way that this kernel offers.
+    pub fn choose(object: &[u8], ebpf: &Ebpf) -> Self {
+        let multi = Multi::link(object, ebpf).ok();
+        let supported = multi.and_then(|mut multi| multi.is_supported("tls_free").then_some(multi));
+        supported.map_or(Self::Events, Self::Multi)
+    }
+
+    /// Puts probes into a file, for one process only, in the order in which their programs come first.
+    pub fn place(
+        &mut self,
+        ebpf: &mut Ebpf,
+        file: &Path,
+        points: &[Point],
+        pid: NonZeroU32,
+    ) -> Result<Vec<Probe>, KernelError> {
+        match self {
+            Self::Events => points.iter().map(|point| event(ebpf, file, point, pid)).collect(),
+            Self::Multi(multi) => {
+                let mut names: Vec<&'static str> = Vec::new();
+                for point in points {
+                    if !names.contains(&point.program) {
+                        names.push(point.program);
+                    }
+                }
+                let attach = |name| {
+                    let same: Vec<&Point> = points.iter().filter(|point| point.program == name).collect();
+                    let link = multi.attach(name, file, &same, pid);
+                    link.map(Probe::Multi).map_err(|error| KernelError::probe(name, error))
+                };
+                names.into_iter().map(attach).collect()
+            }
+        }
+    }
+}
+
+fn event(ebpf: &mut Ebpf, file: &Path, point: &Point, pid: NonZeroU32) -> Result<Probe, KernelError> {
+    let name = point.program;
+    let program: &mut UProbe = program(ebpf, name)?;
+    if program.fd().is_err() {
+        program.load().map_err(program_error(name))?;
+    }
+    let cookie = aya::features().bpf_cookie().then_some(point.cookie);
+    let at = UProbeAttachPoint { location: UProbeAttachLocation::AbsoluteOffset(point.offset), cookie };
+    let link = program.attach(at, file, UProbeScope::OneProcess(pid)).map_err(program_error(name))?;
+    program.take_link(link).map(Probe::Event).map_err(program_error(name))
+}
+
+/// Takes probes away on threads of its own: the kernel makes each wait, and side by side they wait but once.
+#[derive(Debug)]
+pub struct Remover {
+    queue: Option<Sender<Probe>>,
+    incoming: Arc<Mutex<Receiver<Probe>>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Probes that are taken away at once.
+const THREADS: usize = 16;
+
+impl Default for Remover {
+    fn default() -> Self {
+        let (queue, incoming) = channel();
+        Self { queue: Some(queue), incoming: Arc::new(Mutex::new(incoming)), threads: Vec::new() }
+    }
+}
+
+impl Remover {
+    /// Takes a probe away soon.
+    pub fn remove(&mut self, probe: Probe) {
+        if self.threads.len() < THREADS {
+            let incoming = Arc::clone(&self.incoming);
+            let next = move || incoming.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            self.threads.extend(std::thread::Builder::new().name("remove-probes".into()).spawn(move || {
+                while let Ok(probe) = next() {
+                    drop(probe);
+                }
+            }));
+        }
+        if let Some(queue) = &self.queue {
+            // Without any thread the queue is gone with its receiver, and the error gives the probe back to be dropped.
+            let _ = queue.send(probe);
+        }
+    }
+
+    /// Ends it when all are away; says whether they are.
+    pub fn finish(&mut self) -> bool {
+        self.queue = None;
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+}
+
+impl Drop for Remover {
+    fn drop(&mut self) {
+        self.queue = None;
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
