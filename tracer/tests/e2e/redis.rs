@@ -78,6 +78,7 @@ fn conversations(options: &[&str], clients: impl Fn(&Redis) -> Vec<Client>) {
 
 /// `DEBUG PROTOCOL` replies with each type; what it replies depends on the version of the protocol.
 #[test]
+#[expect(clippy::approx_constant, reason = "the number that DEBUG PROTOCOL answers")]
 fn every_type_of_reply() {
     let of = |kind: &str, value: Value| json!({"type": kind, "value": value});
     conversations(&[], |redis| {
