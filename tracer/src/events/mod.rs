@@ -138,7 +138,7 @@ mod tests {
     fn events_that_lie_are_rejected() {
         assert_eq!(decode(&data_event(7, 9, b"abXXXX")), Err(Rejected::Overlong { captured: 7, carried: 6 }));
         assert_eq!(decode(&data_event(3, 2, b"abXXXX")), Err(Rejected::Overlong { captured: 3, carried: 6 }));
-        assert_eq!(decode(&[9; 64]), Err(Rejected::UnknownKind { kind: 9 }));
+        assert_eq!(decode(&[255; 64]), Err(Rejected::UnknownKind { kind: 255 }));
         for length in 0..48 {
             assert_eq!(decode(&data_event(0, 0, b"")[..length]), Err(Rejected::TooShort { length }));
         }
