@@ -15,6 +15,9 @@ use crate::script::{self, Settings, Step};
 /// Memory that one connection may need beside what its input holds, whatever its input.
 const MEMORY: usize = 8 << 20;
 
+/// The longest packet of MySQL's compressed protocol.
+const MYSQL_OUTER: u64 = (1 << 24) + 6;
+
 const TIGHT: Limits =
     Limits { buffered: 1024, out_of_order: 2048, pending: 4, value: 32, datagram_timeout_ns: 5_000_000_000 };
 
@@ -36,7 +39,8 @@ impl Outcome {
         // Where a response without a request ends, transfers tell.
         let is_loose = |reason: &Value| reason == "parse_error" || reason == "unsolicited";
         let broken = |record: &Value| record["reasons"].as_array().is_some_and(|all| all.iter().any(is_loose));
-        self.counters.violations == 0 && self.counters.resyncs == 0 && !self.records.iter().any(broken)
+        let Counters { resyncs, violations, unrecognised, .. } = self.counters;
+        (resyncs, violations, unrecognised) == (0, 0, 0) && !self.records.iter().any(broken)
     }
 
     /// In the order of requests: that of reports depends on which direction went on first.
@@ -205,7 +209,12 @@ impl Talk {
             assert_eq!(exchange.missing_bytes, 0, "complete, with missing bytes");
             assert!(exchange.request.is_some() && exchange.sequence.is_some(), "complete, without its request");
         }
-        let complete = exchange.reasons.is_empty();
+        let record = render(exchange);
+        // HTTP/2 streams that were refused are over without a message, and so are PostgreSQL's queries behind an error.
+        let response = &record["response"]["payload"];
+        let refused =
+            ["goaway", "reset"].iter().any(|field| !response[field].is_null()) || response["status"] == "skipped";
+        let complete = exchange.reasons.is_empty() && !refused;
         for (side, part) in [&exchange.request, &exchange.response].into_iter().enumerate() {
             let Some(part) = part else { continue };
             assert!(!complete || part.bytes.is_some(), "complete, of unknown size: {exchange:#?}");
@@ -219,7 +228,7 @@ impl Talk {
             // Where the end was lost, the size is what the message announced.
             self.reported[side] += part.bytes.filter(|_| part.end.is_some()).unwrap_or_default();
         }
-        render(exchange)
+        record
     }
 
     fn finish(self) -> Outcome {
@@ -230,6 +239,10 @@ impl Talk {
         let mut passed = self.passed;
         if self.connection.client() == Some(Direction::Write) {
             passed.swap(0, 1);
+        }
+        if self.records.iter().any(|record| record["protocol"] == "mysql") {
+            // The packet around compressed ones counts as a whole when it begins, and its end may never come.
+            passed.iter_mut().for_each(|passed| *passed += MYSQL_OUTER);
         }
         // Either side may ask in DNS, and push in HTTP/2.
         let either = self

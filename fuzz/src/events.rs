@@ -1,15 +1,18 @@
 //! The decoder of the ring buffer's records.
 
 use tracer::events::{self, Event, Rejected};
+use tracer_ebpf::Header;
 
 /// What is decoded carries no more than the record holds, and no more than passed.
 pub fn check(input: &[u8]) {
     match events::decode(input) {
-        Ok(Event::Data(data, payload)) => check_payload(input, payload, data.header.captured, data.length),
+        Ok(Event::Data(data, payload) | Event::Held(data, payload)) => {
+            check_payload(input, payload, data.header.captured, data.length);
+        }
         Ok(Event::Datagram(datagram, payload)) => {
             check_payload(input, payload, datagram.header.captured, datagram.length);
         }
-        Ok(event) => assert!(input.len() >= size_of_val(&input[0]), "{event:?} of nothing"),
+        Ok(event) => assert!(input.len() >= size_of::<Header>(), "{event:?} of less than its header"),
         Err(Rejected::TooShort { length }) => assert_eq!(length, input.len()),
         Err(Rejected::Overlong { carried, .. }) => assert!(carried < input.len()),
         Err(rejected) => drop(rejected.to_string()),

@@ -353,7 +353,8 @@ fn opener(id: u32) -> Side {
 }
 
 fn end(message: &mut Message, head: &Head) {
-    if message.is_headless() {
+    if message.head.is_none() && head.fields.section != Section::Trailers {
+        // It begins here: an end that was seen before is not its own.
         (message.ended, message.end) = (false, None);
     }
     message.wire += head.wire;
@@ -387,12 +388,14 @@ fn response_headers(stream: &mut Stream, head: Head, doubt: bool) {
         return;
     }
     let had_content = stream.response.body > 0;
+    // Behind the end of a message no other head may be (RFC 9113, section 8.1).
+    let had_ended = stream.response.head.is_some() && stream.response.ended;
     end(&mut stream.response, &head);
     let Head { fields, start, wire, .. } = head;
     match (fields.section, stream.response.head.as_ref().map(|before| before.status)) {
         // A head whose status is not known may have been an interim response.
-        (Section::Head, None | Some(None)) => stream.response.begin(fields, start, wire),
-        (Section::Head, Some(Some(_))) => stream.reasons.add(Reason::ParseError),
+        (Section::Head, None | Some(None)) if !had_ended => stream.response.begin(fields, start, wire),
+        (Section::Head, _) => stream.reasons.add(Reason::ParseError),
         (Section::Unknown, None) if doubt && head.end_stream => stream.reasons.merge(fields.reasons),
         (Section::Unknown, None) => stream.response.begin(fields, start, wire),
         (Section::Unknown, Some(None)) if !had_content => {

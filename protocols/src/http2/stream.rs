@@ -60,7 +60,7 @@ impl Message {
     }
 
     /// Content was seen, and certainly no head before it, which every message begins with (RFC 9113, section 8.1).
-    pub(super) fn is_headless(&self) -> bool {
+    fn is_headless(&self) -> bool {
         self.head.is_none() && self.wire > 0 && self.torn.is_empty()
     }
 
@@ -179,6 +179,9 @@ impl Stream {
         if !self.has_response() || !self.response.ended && self.early_end().is_none() {
             self.reasons.add(Reason::NoResponse);
         }
+        if self.is_open_request() {
+            self.reasons.add(Reason::Closed);
+        }
         for message in [&self.request, &self.response] {
             self.reasons.merge(message.torn);
             self.reasons.merge(message.head.as_ref().map_or(Reasons::NONE, |head| head.reasons));
@@ -209,6 +212,12 @@ impl Stream {
                 || self.response.last_header("grpc-status").is_some()
         };
         self.request.header("content-type").map_or_else(response, grpc::is_grpc)
+    }
+
+    /// Whether more of the request was to come, as far as was seen.
+    fn is_open_request(&self) -> bool {
+        let request = &self.request;
+        request.head.is_some() && request.torn.is_empty() && !request.ended && self.early_end().is_none()
     }
 
     /// When the stream ended without the end of the response.

@@ -294,6 +294,34 @@ fn an_early_response_ends_with_the_reset_of_the_request() {
 }
 
 #[test]
+fn an_early_response_to_a_request_that_never_ends_is_not_complete() {
+    let (mut client, mut server) = (Peer::new(), Peer::new());
+    let owned = vec![
+        (Side::Client, [client.call(1, "/s/m"), frame(DATA, 0, 1, &message(b"abc"))].concat()),
+        (Side::Server, server.headers(END_STREAM, 1, &[(":status", "413")])),
+    ];
+    let records = records(owned);
+    let expected = json!({
+        "request": {"bytes": null, "end": null}, "response": {"status": 413, "end": 4 * MS}, "reasons": ["closed"],
+    });
+    assert_has(&records[0], &expected);
+}
+
+#[test]
+fn a_head_behind_the_end_of_a_response_is_no_part_of_it() {
+    let (mut client, mut server) = (Peer::new(), Peer::new());
+    let owned = vec![
+        (Side::Client, client.call(1, "/s/m")),
+        (Side::Server, server.headers(END_STREAM, 1, &[(":scheme", "http")])),
+        (Side::Server, server.headers(0, 1, &[(":status", "200")])),
+        (Side::Client, frame(DATA, END_STREAM, 1, b"")),
+    ];
+    let records = records(owned);
+    assert_has(&records[0], &json!({"response": {"status": null, "start": 4 * MS, "end": 4 * MS}}));
+    assert_eq!(records[0]["reasons"], json!(["parse_error"]));
+}
+
+#[test]
 fn goaway_gives_up_what_was_not_processed() {
     let (mut client, mut server) = (Peer::new(), Peer::new());
     let owned = vec![

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::parameters::Parameter;
-use crate::sql::Statement;
+use crate::sql::{self, Statement};
 use crate::{Payload, Summary, Text};
 
 /// What a client asked for.
@@ -134,26 +134,12 @@ pub(super) struct StatementResult {
     pub(super) affected_rows: Option<u64>,
 }
 
-/// How many results of one command are listed.
-const RESULTS: usize = 32;
-
 impl Response {
     /// Adds a result that is complete.
     pub(super) fn add(&mut self, result: StatementResult) {
-        self.rows = add(self.rows, result.rows);
-        self.affected_rows = add(self.affected_rows, result.affected_rows);
-        if self.results.len() < RESULTS {
-            self.results.push(result);
-        } else {
-            *self.results_omitted.get_or_insert(0) += 1;
-        }
-    }
-}
-
-fn add(total: Option<u64>, more: Option<u64>) -> Option<u64> {
-    match (total, more) {
-        (Some(total), Some(more)) => Some(total.saturating_add(more)),
-        (total, more) => total.or(more),
+        self.rows = sql::sum(self.rows, result.rows);
+        self.affected_rows = sql::sum(self.affected_rows, result.affected_rows);
+        sql::list(&mut self.results, &mut self.results_omitted, result);
     }
 }
 

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::parameters::Parameter;
-use crate::sql::Statement;
+use crate::sql::{self, Statement};
 use crate::{Payload, Summary, Text};
 
 /// What a client asked for.
@@ -161,35 +161,21 @@ fn redact_quoted(message: &Text) -> Text {
     Text::new([start, Text::REDACTED.as_bytes(), end].concat())
 }
 
-/// How many results of one simple query are listed.
-const RESULTS: usize = 32;
-
 impl Response {
     /// Adds a statement that was completed. `returned`: rows that were sent, where the statement returns any.
     pub(super) fn complete(&mut self, tag: Text, returned: Option<u64>) {
         let counted = Counted::of(&tag);
         let rows = returned.or(counted.copied);
         let result = StatementResult { command_tag: tag.clone(), rows, affected_rows: counted.affected };
-        if self.results.len() < RESULTS {
-            self.results.push(result);
-        } else {
-            *self.results_omitted.get_or_insert(0) += 1;
-        }
+        sql::list(&mut self.results, &mut self.results_omitted, result);
         self.command_tag = Some(tag);
         self.add_rows(rows);
-        self.affected_rows = add(self.affected_rows, counted.affected);
+        self.affected_rows = sql::sum(self.affected_rows, counted.affected);
     }
 
     /// Adds rows that were sent, where there are any.
     pub(super) fn add_rows(&mut self, rows: Option<u64>) {
-        self.rows = add(self.rows, rows);
-    }
-}
-
-fn add(total: Option<u64>, more: Option<u64>) -> Option<u64> {
-    match (total, more) {
-        (Some(total), Some(more)) => Some(total.saturating_add(more)),
-        (total, more) => total.or(more),
+        self.rows = sql::sum(self.rows, rows);
     }
 }
 

@@ -20,6 +20,7 @@
 mod hole;
 mod lex;
 mod normalise;
+mod results;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +29,7 @@ use serde::Serialize;
 use crate::Text;
 pub(crate) use hole::Hole;
 use lex::{End, Kind, Lexed, Lexeme};
+pub(crate) use results::{list, sum};
 
 /// Whose lexical rules a text follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

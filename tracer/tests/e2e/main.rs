@@ -21,5 +21,6 @@ mod load;
 mod mysql;
 mod nginx;
 mod pgsql;
+mod recording;
 mod redis;
 mod tls;

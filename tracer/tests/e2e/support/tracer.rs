@@ -23,11 +23,15 @@ pub fn binary() -> PathBuf {
 /// The tracer with JSON output and the source of socket data that `TRACER_HOOK` names, if it does.
 pub fn command() -> Command {
     let mut command = Command::new(binary());
+    hook(&mut command);
+    command.args(["--format", "json"]).stdin(Stdio::null());
+    command
+}
+
+fn hook(command: &mut Command) {
     if let Some(hook) = std::env::var_os("TRACER_HOOK") {
         command.arg("--hook").arg(hook);
     }
-    command.args(["--format", "json"]).stdin(Stdio::null());
-    command
 }
 
 /// A running tracer, its stdout and stderr going to files.
@@ -57,6 +61,24 @@ impl Tracer {
         tracer.wait_ready()
     }
 
+    /// `tracer record`: attaches and waits until every probe is there.
+    pub fn record(pid: u32, file: &Path) -> Self {
+        let mut command = Command::new(binary());
+        command.arg("record");
+        hook(&mut command);
+        command.arg("--output").arg(file).arg("--pid").arg(pid.to_string()).stdin(Stdio::null());
+        Self::spawn(command).wait_ready()
+    }
+
+    /// `tracer replay` of one file, to its end.
+    pub fn replay(file: &Path) -> Outcome {
+        let mut command = Command::new(binary());
+        command.args(["replay", "--format", "json"]).arg(file).stdin(Stdio::null());
+        let outcome = Self::spawn(command).wait();
+        outcome.assert_success();
+        outcome
+    }
+
     /// Starts a command under the tracer: `tracer OPTIONS -- COMMAND`.
     pub fn launch(options: &[&str], command: &[&str]) -> Self {
         Self::start(|tracer| {
@@ -66,10 +88,14 @@ impl Tracer {
 
     /// Starts the tracer with arguments that `prepare` adds.
     pub fn start(prepare: impl FnOnce(&mut Command)) -> Self {
-        let directory = tempfile::tempdir().expect("no temporary directory");
-        let create = |name| File::create(directory.path().join(name)).expect("cannot write a temporary file");
         let mut command = command();
         prepare(&mut command);
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let directory = tempfile::tempdir().expect("no temporary directory");
+        let create = |name| File::create(directory.path().join(name)).expect("cannot write a temporary file");
         command.stdout(create("stdout")).stderr(create("stderr"));
         Self { server: Server::spawn(&mut command, Signal::INT), directory }
     }

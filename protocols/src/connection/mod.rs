@@ -16,21 +16,19 @@
 //!   Parse <-----------> Pass     Parse ---------> Resync --boundary--> Parse
 //! ```
 
+mod half;
+mod recognise;
+mod walk;
+
 use std::sync::Arc;
 
 use crate::parser::Mark;
-use crate::proxy::{self, Look};
 use crate::reassembly::{Cause, Chunk, Reassembler, Tally};
 use crate::{
-    Boundary, Context, Exchange, Handoff, Inference, Input, Limits, Output, Parser, Registration, Segment, Sender,
-    Side, Skipped, Span, Step, Time, Transport,
+    Context, Exchange, Handoff, Input, Output, Parser, Registration, Segment, Side, Skipped, Span, Step, Time,
 };
-
-/// Bytes that recognition looks at in each direction before it gives up.
-const HEAD: usize = 4096;
-
-/// How often recognition starts anew on a connection that was joined in its middle.
-const ATTEMPTS: u32 = 64;
+use half::{Half, Mode};
+use walk::{Walk, finish_pass};
 
 /// Direction of bytes as the traced process sees it. Of a capture: an arbitrary but fixed naming of the two flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -73,81 +71,6 @@ pub struct Counters {
     pub unrecognised: u64,
     /// Both directions' reassembly, added up.
     pub stream: Tally,
-}
-
-#[derive(Debug, Default)]
-enum Mode {
-    #[default]
-    Parse,
-    Pass {
-        remaining: u64,
-        to_end: bool,
-        passed: u64,
-        lost: u64,
-        last: Option<Span>,
-    },
-    Resync,
-}
-
-/// One direction.
-#[derive(Debug)]
-struct Half {
-    reassembler: Reassembler,
-    /// Bytes in order that no step has consumed yet, and when they moved.
-    buffer: Vec<u8>,
-    marks: Vec<Mark>,
-    /// Total bytes that the next step wants.
-    need: usize,
-    /// The buffer begins where the stream begins.
-    at_start: bool,
-    waits: bool,
-    ended: bool,
-    mode: Mode,
-}
-
-impl Half {
-    fn new(start: Option<u64>, limits: &Limits) -> Self {
-        Self {
-            reassembler: Reassembler::new(start, limits.out_of_order),
-            buffer: Vec::new(),
-            marks: Vec::new(),
-            need: 0,
-            at_start: true,
-            waits: false,
-            ended: false,
-            mode: Mode::Parse,
-        }
-    }
-
-    fn forget_buffer(&mut self) {
-        self.buffer.clear();
-        self.marks.clear();
-        self.need = 0;
-        self.at_start = false;
-        self.waits = false;
-    }
-
-    fn append(&mut self, bytes: &[u8], mark: Mark) {
-        self.marks.push(Mark { offset: self.buffer.len(), ..mark });
-        self.buffer.extend_from_slice(bytes);
-    }
-
-    /// Keeps what is behind `consumed`.
-    fn drain(&mut self, consumed: usize) {
-        if consumed == 0 {
-            return;
-        }
-        self.buffer.drain(..consumed.min(self.buffer.len()));
-        let first = self.marks.partition_point(|mark| mark.offset <= consumed).saturating_sub(1);
-        self.marks.drain(..first);
-        for mark in &mut self.marks {
-            mark.transfer_start &= mark.offset >= consumed;
-            mark.offset = mark.offset.saturating_sub(consumed);
-        }
-        if self.buffer.is_empty() {
-            self.marks.clear();
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -439,149 +362,6 @@ impl Connection {
         }
     }
 
-    fn infer(&mut self, direction: Direction, bytes: &[u8], mark: Mark, out: &mut Vec<Exchange>) {
-        let half = self.half_mut(direction);
-        if half.buffer.is_empty() && !mark.transfer_start && self.context.midstream {
-            self.counters.unrecognised += bytes.len() as u64;
-            return;
-        }
-        self.half_mut(direction).append(bytes, mark);
-        if self.proxied(direction) == Proxied::Undecided {
-            return;
-        }
-        match self.recognise() {
-            Verdict::Wait => {}
-            Verdict::Is(registration, client) => self.start(registration, client, out),
-            Verdict::Unknown => self.give_up_head(direction),
-        }
-    }
-
-    /// Takes a header of the PROXY protocol from the start of a stream. Only the client sends one.
-    fn proxied(&mut self, direction: Direction) -> Proxied {
-        let may_be = self.client.is_none_or(|client| client == direction) && !self.context.midstream;
-        let half = self.half_mut(direction);
-        if !half.at_start || !may_be {
-            return Proxied::No;
-        }
-        match proxy::look(&half.buffer) {
-            Look::No => {
-                half.at_start = false;
-                Proxied::No
-            }
-            Look::More => Proxied::Undecided,
-            Look::Header(length) => {
-                half.at_start = false;
-                half.drain(length);
-                self.client = Some(direction);
-                self.counters.proxy_headers += 1;
-                Proxied::Yes
-            }
-        }
-    }
-
-    /// Begins to speak a protocol with what was buffered while it was being recognised.
-    fn start(&mut self, registration: &'static Registration, client: Direction, out: &mut Vec<Exchange>) {
-        self.client = Some(client);
-        for direction in [Direction::Read, Direction::Write] {
-            let known = infer_half(registration, self.half(direction), self.context.transport);
-            let midstream = self.context.midstream;
-            let half = self.half_mut(direction);
-            // Behind a gap the parser says where a message begins, although the bytes may look like one.
-            let gapped = matches!(half.mode, Mode::Resync);
-            // Where the beginning was not seen, "too few bytes to say" may be the middle of a message.
-            let certain = !gapped
-                && match known {
-                    Inference::Maybe(_) | Inference::Sure(_) => true,
-                    Inference::More => !midstream,
-                    Inference::No => false,
-                };
-            half.mode = if certain { Mode::Parse } else { Mode::Resync };
-        }
-        self.stage = Stage::Speak { name: registration.name(), parser: (registration.parser)(self.context) };
-        // What passed first is parsed first: a response is not to meet a request that came after it.
-        let passed = |half: &Half| half.marks.first().map(|mark| mark.span.end);
-        let server_first = match (passed(self.half(client)), passed(self.half(client.other()))) {
-            (Some(client), Some(server)) => server < client,
-            _ => false,
-        };
-        let first = if server_first { client.other() } else { client };
-        self.speak(first, &[], None, out);
-        self.speak(first.other(), &[], None, out);
-        self.wake(first, out);
-    }
-
-    /// These bytes are not the start of anything known: the end of it, unless the connection was joined in its
-    /// middle and may yet come to a boundary.
-    fn give_up_head(&mut self, direction: Direction) {
-        let Stage::Infer { attempts } = &mut self.stage else { return };
-        *attempts += 1;
-        if !self.context.midstream || *attempts > ATTEMPTS {
-            self.counters.unrecognised += self.buffered() as u64;
-            self.finish();
-            return;
-        }
-        let half = self.half_mut(direction);
-        let given_up = half.buffer.len() as u64;
-        half.forget_buffer();
-        self.counters.unrecognised += given_up;
-    }
-
-    fn recognise(&self) -> Verdict {
-        let mut wait = false;
-        for registration in self.candidates.iter().filter(|r| (r.carries)(self.context.transport)) {
-            let read = infer_half(registration, &self.read, self.context.transport);
-            let write = infer_half(registration, &self.write, self.context.transport);
-            match self.weigh(read, write) {
-                Weight::Client(client) => return Verdict::Is(registration, client),
-                Weight::Wait => wait = true,
-                Weight::No => {}
-            }
-        }
-        let full = self.read.buffer.len().max(self.write.buffer.len()) >= HEAD;
-        if wait && !full { Verdict::Wait } else { Verdict::Unknown }
-    }
-
-    /// Whether a protocol's judgement of both directions is enough, and which direction is then the client's.
-    fn weigh(&self, read: Inference, write: Inference) -> Weight {
-        let no = [read, write].contains(&Inference::No);
-        let sure = [read, write].iter().any(|inference| matches!(inference, Inference::Sure(_)));
-        let plausible = |inference: Inference| inference.sender().is_some();
-        if no && !(self.context.midstream && sure) {
-            return Weight::No;
-        }
-        let clients = [Direction::Read, Direction::Write].into_iter().filter(|&client| {
-            let fits = |direction, inference: Inference| {
-                inference.sender().is_none_or(|sender: Sender| sender.may_be(side(client, direction)))
-            };
-            self.client.is_none_or(|known| known == client)
-                && fits(Direction::Read, read)
-                && fits(Direction::Write, write)
-        });
-        let enough = sure || (plausible(read) && plausible(write));
-        match clients.collect::<Vec<_>>().as_slice() {
-            // What only a server sends, in the client's direction: no more bytes change that.
-            [] => Weight::No,
-            [client] if enough => Weight::Client(*client),
-            _ => Weight::Wait,
-        }
-    }
-
-    fn recognise_datagram(&mut self, direction: Direction, bytes: &[u8]) {
-        let transport = self.context.transport;
-        for registration in self.candidates.iter().filter(|r| (r.carries)(transport)) {
-            let Inference::Sure(sender) = (registration.infer)(bytes, transport) else { continue };
-            let Some(client) = self
-                .client
-                .or_else(|| Some(if sender.side()? == Side::Client { direction } else { direction.other() }))
-            else {
-                continue;
-            };
-            self.client = Some(client);
-            self.stage = Stage::Speak { name: registration.name(), parser: (registration.parser)(self.context) };
-            return;
-        }
-    }
-
     fn begin_tls(&mut self, out: &mut Vec<Exchange>) {
         self.layer = Layer::Tls;
         for tally in [self.read.reassembler.tally(), self.write.reassembler.tally()] {
@@ -715,32 +495,8 @@ impl Connection {
     }
 }
 
-/// Whether a stream begins with a header of the PROXY protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Proxied {
-    No,
-    Undecided,
-    Yes,
-}
-
-enum Verdict {
-    Is(&'static Registration, Direction),
-    Wait,
-    Unknown,
-}
-
-enum Weight {
-    Client(Direction),
-    Wait,
-    No,
-}
-
 fn side(client: Direction, direction: Direction) -> Side {
     if client == direction { Side::Client } else { Side::Server }
-}
-
-fn infer_half(registration: &Registration, half: &Half, transport: Transport) -> Inference {
-    if half.buffer.is_empty() { Inference::More } else { (registration.infer)(&half.buffer, transport) }
 }
 
 fn add(total: &mut Tally, tally: Tally) {
@@ -750,136 +506,4 @@ fn add(total: &mut Tally, tally: Tally) {
     total.lost += lost;
     total.duplicate += duplicate;
     total.conflicting += conflicting;
-}
-
-fn finish_pass(half: &mut Half, side: Side, parser: &mut dyn Parser, output: &mut Output<'_>) {
-    if let Mode::Pass { passed, lost, last, .. } = std::mem::take(&mut half.mode) {
-        parser.skipped(side, Skipped { length: passed, lost, last }, output);
-    }
-}
-
-/// One run over the bytes of one direction.
-struct Walk<'a> {
-    side: Side,
-    parser: &'a mut dyn Parser,
-    output: Output<'a>,
-    counters: &'a mut Counters,
-    limits: &'a Limits,
-}
-
-impl Walk<'_> {
-    /// Steps through `work` until more bytes are needed; says how many were consumed.
-    fn run(mut self, half: &mut Half, work: &[u8], marks: &[Mark]) -> (usize, Option<Handoff>) {
-        let mut at = 0;
-        while let Some(rest) = work.get(at..).filter(|rest| !rest.is_empty()) {
-            let transfer_start = marks.iter().any(|mark| mark.offset == at && mark.transfer_start);
-            let input = Input { bytes: rest, uncaptured: 0, transfer_start, offset: at, marks };
-            let advanced = match half.mode {
-                Mode::Pass { .. } => self.pass(half, input),
-                Mode::Resync => self.resync(half, input),
-                Mode::Parse if rest.len() < half.need => Advance::Stay,
-                Mode::Parse => self.parse(half, input),
-            };
-            match advanced {
-                Advance::By(n) => at += n,
-                Advance::Stay => break,
-                Advance::StopAfter(n, handoff) => return (at + n, Some(handoff)),
-            }
-        }
-        (at, None)
-    }
-
-    fn pass(&mut self, half: &mut Half, input: Input<'_>) -> Advance {
-        let Mode::Pass { remaining, passed, last, .. } = &mut half.mode else { return Advance::Stay };
-        let n = (input.bytes.len() as u64).min(*remaining);
-        *remaining -= n;
-        *passed += n;
-        *last = Some(input.span((n as usize).saturating_sub(1)));
-        if *remaining == 0 {
-            finish_pass(half, self.side, self.parser, &mut self.output);
-        }
-        Advance::By(n as usize)
-    }
-
-    fn resync(&mut self, half: &mut Half, input: Input<'_>) -> Advance {
-        match self.parser.resync(self.side, input.bytes, input.transfer_start) {
-            Boundary::At(index) => {
-                half.mode = Mode::Parse;
-                half.need = 0;
-                Advance::By(index.min(input.bytes.len()))
-            }
-            Boundary::None { discard } if input.bytes.len() - discard.min(input.bytes.len()) > self.limits.buffered => {
-                Advance::By(input.bytes.len())
-            }
-            Boundary::None { discard: 0 } => Advance::Stay,
-            Boundary::None { discard } => Advance::By(discard.min(input.bytes.len())),
-        }
-    }
-
-    fn parse(&mut self, half: &mut Half, input: Input<'_>) -> Advance {
-        let length = input.bytes.len();
-        match self.parser.step(self.side, input, &mut self.output) {
-            Step::Need(total) if total > self.limits.buffered || length >= self.limits.buffered => {
-                self.lose_framing(half, "too_long");
-                self.parser.gap(self.side, length as u64, Cause::Truncated, &mut self.output);
-                Advance::By(length)
-            }
-            Step::Need(total) => {
-                half.need = total.max(length + 1);
-                Advance::Stay
-            }
-            Step::Wait if length >= self.limits.buffered => {
-                self.lose_framing(half, "waits_too_long");
-                self.parser.gap(self.side, length as u64, Cause::Truncated, &mut self.output);
-                Advance::By(length)
-            }
-            Step::Wait => {
-                half.waits = true;
-                Advance::Stay
-            }
-            Step::Consumed(n) if n > 0 => {
-                half.need = 0;
-                Advance::By(n.min(length))
-            }
-            Step::Skip { consumed, length: remaining } if consumed > 0 || remaining > 0 => {
-                self.begin_pass(half, remaining, false);
-                Advance::By(consumed.min(length))
-            }
-            Step::SkipToEnd { consumed } => {
-                self.begin_pass(half, u64::MAX, true);
-                Advance::By(consumed.min(length))
-            }
-            Step::Stop { consumed, handoff } => Advance::StopAfter(consumed.min(length), handoff),
-            Step::Resync(violation) => {
-                self.lose_framing(half, violation.0);
-                Advance::By(1)
-            }
-            Step::Consumed(_) | Step::Skip { .. } => {
-                debug_assert!(false, "a step made no progress");
-                self.lose_framing(half, "no_progress");
-                Advance::By(1)
-            }
-        }
-    }
-
-    fn begin_pass(&mut self, half: &mut Half, remaining: u64, to_end: bool) {
-        half.need = 0;
-        half.mode = Mode::Pass { remaining, to_end, passed: 0, lost: 0, last: None };
-        if remaining == 0 {
-            finish_pass(half, self.side, self.parser, &mut self.output);
-        }
-    }
-
-    fn lose_framing(&mut self, half: &mut Half, _rule: &'static str) {
-        half.need = 0;
-        half.mode = Mode::Resync;
-        self.counters.resyncs += 1;
-        self.counters.violations += 1;
-    }
-}
-
-enum Advance {
-    By(usize),
-    Stay,
-    StopAfter(usize, Handoff),
 }

@@ -16,6 +16,8 @@
 //! until it is seen not to hold; pairing is lost again then. A client that was seen to pipeline is not paired any more
 //! after a gap.
 
+mod loss;
+
 use std::collections::VecDeque;
 
 use super::command::{Draft, Effect};
@@ -493,121 +495,6 @@ impl Session {
             lost.stray.measure(packet);
         }
         Control::Go
-    }
-
-    // ---- losses ----
-
-    fn broken(&mut self, side: Side, violation: Violation, out: &mut Output<'_>) -> Control {
-        self.gap(side, Reason::ParseError.into(), 0, out);
-        Control::Resync(violation)
-    }
-
-    /// Messages of `side` are missing.
-    pub(super) fn gap(&mut self, side: Side, reasons: Reasons, length: u64, out: &mut Output<'_>) {
-        let lost_bytes = if reasons.contains(Reason::Gap) { length } else { 0 };
-        self.at_rest = false;
-        self.unseen.merge(reasons);
-        if let Some(login) = &mut self.login {
-            login.reasons.merge(reasons);
-            login.missing += lost_bytes;
-        }
-        let logging_in = std::mem::replace(&mut self.phase, Phase::Command) != Phase::Command;
-        if let Some(lost) = &mut self.lost {
-            lost.blank = false;
-        }
-        match side {
-            Side::Server => self.gap_of_server(reasons, lost_bytes, out),
-            Side::Client => {
-                if self.blind.is_some() {
-                    // Whether the server has answered before what comes next cannot be seen.
-                    self.lose_all(reasons, out);
-                }
-                self.gap_of_client(reasons, lost_bytes);
-            }
-        }
-        if let Some(lost) = self.lost.as_mut().filter(|_| logging_in) {
-            lost.early = true;
-            self.compressed = self.terms.capabilities.map(|it| it & capability::COMPRESSED != 0);
-        }
-    }
-
-    fn gap_of_server(&mut self, reasons: Reasons, lost_bytes: u64, out: &mut Output<'_>) {
-        if let Some(front) = self.queue.front_mut() {
-            front.missing += lost_bytes;
-        }
-        self.pipelines |= self.queue.len() > 1 && !self.waits;
-        let early = self.queue.len() <= 1 && self.lost.as_ref().is_none_or(|lost| lost.early);
-        let quiet = self.lost.as_ref().is_none_or(|lost| lost.quiet);
-        self.lose_all(reasons, out);
-        if let Some(lost) = &mut self.lost {
-            lost.early = early;
-            lost.quiet = quiet;
-        }
-        self.blind = Some(reasons);
-    }
-
-    /// What was asked before is still answered in order; what comes after may be behind unseen commands.
-    fn gap_of_client(&mut self, reasons: Reasons, lost_bytes: u64) {
-        self.statements.doubt();
-        (self.user, self.database) = (None, None);
-        if self.takes_data()
-            && let Some(front) = self.queue.front_mut()
-        {
-            front.reasons.merge(reasons);
-            front.missing += lost_bytes;
-            (front.data_bytes, front.bytes, front.end) = (None, None, None);
-            front.data_ended = true;
-            self.next_sequence = None;
-        }
-        let lost = self.lost.get_or_insert_with(|| Lost::new(reasons));
-        lost.reasons.merge(reasons);
-        // An answer that came before the next command shows that the client has waited for it, not that it always does.
-        let answered = lost.stray.has_begun() && lost.reported == 0;
-        lost.early = answered;
-        lost.quiet = answered;
-    }
-
-    /// Reports everything that waits.
-    fn lose_all(&mut self, reasons: Reasons, out: &mut Output<'_>) {
-        let reply = std::mem::take(&mut self.reply);
-        let mut begun = Some(reply).filter(Reply::has_begun);
-        self.next_sequence = None;
-        while let Some(mut draft) = self.queue.pop_front() {
-            self.let_go(&mut draft);
-            draft.reasons.merge(reasons);
-            let cut = begun.take().map(|reply| {
-                draft.reasons.merge(reply.reasons);
-                draft.missing += reply.missing;
-                reply.into_part(false)
-            });
-            self.emit(draft, cut, out);
-        }
-        let lost = self.lost.get_or_insert_with(|| Lost::new(reasons));
-        lost.reasons.merge(reasons);
-    }
-
-    /// Bytes of the server pass that are not understood.
-    pub(super) fn saw_server(&mut self) {
-        if let Some(lost) = &mut self.lost {
-            lost.blank = false;
-            lost.quiet = true;
-        }
-    }
-
-    /// The connection is over, or its server has said all.
-    pub(super) fn close(&mut self, out: &mut Output<'_>) {
-        self.settle(out);
-        let reason = if self.reply.has_begun() { Reason::Closed } else { Reason::NoResponse };
-        let mut silent: Reasons = reason.into();
-        if let Some(mut login) = self.login.take() {
-            login.sequence = Some(out.next_sequence());
-            self.emit_unanswered(login, silent, out);
-        }
-        let lost = self.lost.take();
-        silent.merge(lost.as_ref().map_or(Reasons::NONE, |lost| lost.reasons));
-        self.lose_all(silent, out);
-        self.lost = lost;
-        self.end_loss(out);
     }
 
     // ---- out ----

@@ -1,0 +1,182 @@
+//! Recognising the protocol of a connection from its first bytes.
+
+use super::half::{Half, Mode};
+use super::{Connection, Direction, Stage, side};
+use crate::parser::Mark;
+use crate::proxy::{self, Look};
+use crate::{Exchange, Inference, Registration, Sender, Side, Transport};
+
+/// Bytes that recognition looks at in each direction before it gives up.
+const HEAD: usize = 4096;
+
+/// How often recognition starts anew on a connection that was joined in its middle.
+const ATTEMPTS: u32 = 64;
+
+/// Whether a stream begins with a header of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proxied {
+    No,
+    Undecided,
+    Yes,
+}
+
+enum Verdict {
+    Is(&'static Registration, Direction),
+    Wait,
+    Unknown,
+}
+
+enum Weight {
+    Client(Direction),
+    Wait,
+    No,
+}
+
+impl Connection {
+    pub(super) fn infer(&mut self, direction: Direction, bytes: &[u8], mark: Mark, out: &mut Vec<Exchange>) {
+        let half = self.half_mut(direction);
+        if half.buffer.is_empty() && !mark.transfer_start && self.context.midstream {
+            self.counters.unrecognised += bytes.len() as u64;
+            return;
+        }
+        self.half_mut(direction).append(bytes, mark);
+        if self.proxied(direction) == Proxied::Undecided {
+            return;
+        }
+        match self.recognise() {
+            Verdict::Wait => {}
+            Verdict::Is(registration, client) => self.start(registration, client, out),
+            Verdict::Unknown => self.give_up_head(direction),
+        }
+    }
+
+    /// Takes a header of the PROXY protocol from the start of a stream. Only the client sends one.
+    fn proxied(&mut self, direction: Direction) -> Proxied {
+        let may_be = self.client.is_none_or(|client| client == direction) && !self.context.midstream;
+        let half = self.half_mut(direction);
+        if !half.at_start || !may_be {
+            return Proxied::No;
+        }
+        match proxy::look(&half.buffer) {
+            Look::No => {
+                half.at_start = false;
+                Proxied::No
+            }
+            Look::More => Proxied::Undecided,
+            Look::Header(length) => {
+                half.at_start = false;
+                half.drain(length);
+                self.client = Some(direction);
+                self.counters.proxy_headers += 1;
+                Proxied::Yes
+            }
+        }
+    }
+
+    /// Begins to speak a protocol with what was buffered while it was being recognised.
+    fn start(&mut self, registration: &'static Registration, client: Direction, out: &mut Vec<Exchange>) {
+        self.client = Some(client);
+        for direction in [Direction::Read, Direction::Write] {
+            let known = infer_half(registration, self.half(direction), self.context.transport);
+            let midstream = self.context.midstream;
+            let half = self.half_mut(direction);
+            // Behind a gap the parser says where a message begins, although the bytes may look like one.
+            let gapped = matches!(half.mode, Mode::Resync);
+            // Where the beginning was not seen, "too few bytes to say" may be the middle of a message.
+            let certain = !gapped
+                && match known {
+                    Inference::Maybe(_) | Inference::Sure(_) => true,
+                    Inference::More => !midstream,
+                    Inference::No => false,
+                };
+            half.mode = if certain { Mode::Parse } else { Mode::Resync };
+        }
+        self.stage = Stage::Speak { name: registration.name(), parser: (registration.parser)(self.context) };
+        // What passed first is parsed first: a response is not to meet a request that came after it.
+        let passed = |half: &Half| half.marks.first().map(|mark| mark.span.end);
+        let server_first = match (passed(self.half(client)), passed(self.half(client.other()))) {
+            (Some(client), Some(server)) => server < client,
+            _ => false,
+        };
+        let first = if server_first { client.other() } else { client };
+        self.speak(first, &[], None, out);
+        self.speak(first.other(), &[], None, out);
+        self.wake(first, out);
+    }
+
+    /// These bytes are not the start of anything known: the end of it, unless the connection was joined in its
+    /// middle and may yet come to a boundary.
+    fn give_up_head(&mut self, direction: Direction) {
+        let Stage::Infer { attempts } = &mut self.stage else { return };
+        *attempts += 1;
+        if !self.context.midstream || *attempts > ATTEMPTS {
+            self.counters.unrecognised += self.buffered() as u64;
+            self.finish();
+            return;
+        }
+        let half = self.half_mut(direction);
+        let given_up = half.buffer.len() as u64;
+        half.forget_buffer();
+        self.counters.unrecognised += given_up;
+    }
+
+    fn recognise(&self) -> Verdict {
+        let mut wait = false;
+        for registration in self.candidates.iter().filter(|r| (r.carries)(self.context.transport)) {
+            let read = infer_half(registration, &self.read, self.context.transport);
+            let write = infer_half(registration, &self.write, self.context.transport);
+            match self.weigh(read, write) {
+                Weight::Client(client) => return Verdict::Is(registration, client),
+                Weight::Wait => wait = true,
+                Weight::No => {}
+            }
+        }
+        let full = self.read.buffer.len().max(self.write.buffer.len()) >= HEAD;
+        if wait && !full { Verdict::Wait } else { Verdict::Unknown }
+    }
+
+    /// Whether a protocol's judgement of both directions is enough, and which direction is then the client's.
+    fn weigh(&self, read: Inference, write: Inference) -> Weight {
+        let no = [read, write].contains(&Inference::No);
+        let sure = [read, write].iter().any(|inference| matches!(inference, Inference::Sure(_)));
+        let plausible = |inference: Inference| inference.sender().is_some();
+        if no && !(self.context.midstream && sure) {
+            return Weight::No;
+        }
+        let clients = [Direction::Read, Direction::Write].into_iter().filter(|&client| {
+            let fits = |direction, inference: Inference| {
+                inference.sender().is_none_or(|sender: Sender| sender.may_be(side(client, direction)))
+            };
+            self.client.is_none_or(|known| known == client)
+                && fits(Direction::Read, read)
+                && fits(Direction::Write, write)
+        });
+        let enough = sure || (plausible(read) && plausible(write));
+        match clients.collect::<Vec<_>>().as_slice() {
+            // What only a server sends, in the client's direction: no more bytes change that.
+            [] => Weight::No,
+            [client] if enough => Weight::Client(*client),
+            _ => Weight::Wait,
+        }
+    }
+
+    pub(super) fn recognise_datagram(&mut self, direction: Direction, bytes: &[u8]) {
+        let transport = self.context.transport;
+        for registration in self.candidates.iter().filter(|r| (r.carries)(transport)) {
+            let Inference::Sure(sender) = (registration.infer)(bytes, transport) else { continue };
+            let Some(client) = self
+                .client
+                .or_else(|| Some(if sender.side()? == Side::Client { direction } else { direction.other() }))
+            else {
+                continue;
+            };
+            self.client = Some(client);
+            self.stage = Stage::Speak { name: registration.name(), parser: (registration.parser)(self.context) };
+            return;
+        }
+    }
+}
+
+fn infer_half(registration: &Registration, half: &Half, transport: Transport) -> Inference {
+    if half.buffer.is_empty() { Inference::More } else { (registration.infer)(&half.buffer, transport) }
+}
