@@ -683,6 +683,44 @@ fn a_hole_within_headers_costs_the_table_and_not_the_framing() {
     assert!(records[1]["response"]["headers"]["x-b"].is_null());
 }
 
+/// What the capture limit cuts off the end of a large send, with the rest of a frame beginning the next one, costs the
+/// requests in it and the table, and none of those that follow.
+#[test]
+fn requests_behind_a_cut_are_seen() {
+    let (mut client, mut server) = (Peer::new(), Peer::new());
+    let call = |client: &mut Peer, stream: u32| {
+        let path = format!("/s/M{}", stream % 4);
+        [client.call(stream, &path), frame(DATA, END_STREAM, stream, &message(b"abc"))].concat()
+    };
+    let answer = |server: &mut Peer, stream| {
+        let head = server.headers(0, stream, &[(":status", "200"), ("content-type", "application/grpc")]);
+        let body = frame(DATA, 0, stream, &message(b"abc"));
+        [head, body, server.headers(END_STREAM, stream, &[("grpc-status", "0")])].concat()
+    };
+    let batch: Vec<Vec<u8>> = (0..6).map(|call_number| call(&mut client, 2 * call_number + 1)).collect();
+    let (cut, whole) = (batch[0].len() + 20, batch.concat());
+    // The last call of the batch is in two sends.
+    let split = whole.len() - 12;
+    let mut conversation = Conversation::new(&REGISTRATION, context(Transport::Tcp, false));
+    conversation.say(Side::Client, &client_start());
+    conversation.say(Side::Server, &server_start());
+    conversation.say_part(Side::Client, &whole[..cut], split as u64);
+    conversation.say(Side::Client, &[&whole[split..], &call(&mut client, 13), &call(&mut client, 15)].concat());
+    conversation.say(Side::Client, &call(&mut client, 17));
+    for stream in (1..=17).step_by(2) {
+        conversation.say(Side::Server, &answer(&mut server, stream));
+    }
+    let records = conversation.close();
+    assert_eq!(records.len(), 9, "{records:#?}");
+    assert_has(&records[0], &json!({"request": {"stream_id": 1, "service": "s"}, "reasons": []}));
+    for stream in [13, 15, 17] {
+        let found = records.iter().find(|record| record["request"]["stream_id"] == stream);
+        let record = found.unwrap_or_else(|| panic!("no request on stream {stream}: {records:#?}"));
+        assert_has(record, &json!({"protocol": "grpc", "response": {"grpc_status": 0}, "reasons": ["hpack_unknown"]}));
+        assert_eq!(record["request"]["body_bytes"], message(b"abc").len(), "{record:#?}");
+    }
+}
+
 /// The conversation as seen from transfer `join` on.
 fn run_from(owned: &Owned, join: usize) -> Vec<Value> {
     let mut conversation = Conversation::new(&REGISTRATION, context(Transport::Tcp, true));

@@ -522,6 +522,42 @@ fn logins() {
     }
 }
 
+/// The server answers the login first.
+#[test]
+fn a_command_ahead_of_the_answer_to_the_login() {
+    let ahead = |answers: &[Vec<u8>]| {
+        let mut all = vec![(S, greeting()), (C, login_as(1, USUAL)), (C, query("SET a = 1"))];
+        all.extend(answers.iter().map(|answer| (S, answer.clone())));
+        records(&all)
+    };
+    let set = |status: &str, reasons: Value| {
+        let response = if status.is_empty() { Value::Null } else { json!(status) };
+        json!([{"command": "query", "query": "SET a = 1"}, response, reasons])
+    };
+    let login = |code: Value, reasons: Value| json!([{"command": "login"}, code, reasons]);
+    let brief = |record: &Value| {
+        let response = &record["response"];
+        let told = if response["error_code"].is_null() { &response["status"] } else { &response["error_code"] };
+        json!([record["request"], told, record["reasons"]])
+    };
+    for (name, answers, expected) in [
+        ("accepted", vec![ok(2), ok(1)], vec![set("ok", json!([]))]),
+        (
+            "a switch",
+            vec![packet(2, &[b"\xfemysql_native_password\0salt\0"])],
+            vec![login(json!("unknown"), json!(["closed"])), set("", json!(["closed"]))],
+        ),
+        (
+            "denied",
+            vec![error(2, 1045, "28000", "Access denied")],
+            vec![login(json!(1045), json!([])), set("", json!(["no_response"]))],
+        ),
+        ("unanswered", vec![], vec![login(Value::Null, json!(["no_response"])), set("", json!(["no_response"]))]),
+    ] {
+        assert_eq!(ahead(&answers).iter().map(brief).collect::<Vec<_>>(), expected, "{name}");
+    }
+}
+
 /// Unix sockets don't tell whether they are new; the greeting does.
 #[test]
 fn a_greeting_tells_that_nothing_went_before() {

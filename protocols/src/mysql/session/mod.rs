@@ -32,6 +32,9 @@ use crate::{Context, Exchange, Handoff, Limits, Output, Part, Reason, Reasons, S
 /// Bytes kept of a packet beyond a printed value: types, lengths, names.
 const AROUND_VALUE: usize = 1024;
 
+/// What records call a login.
+const LOGIN: &str = "login";
+
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -175,9 +178,11 @@ impl Session {
         match self.phase {
             Phase::Greeting | Phase::Login => self.log_in(packet, out),
             Phase::Auth if packet.sequence == 0 => {
-                // A command: the login has succeeded unseen.
-                self.login = None;
+                // The client does not wait for the answer to its login.
+                let sequence = self.next_sequence;
                 self.begin_commands();
+                self.next_sequence = sequence;
+                self.queue.extend(self.login.take());
                 self.command(packet, out)
             }
             Phase::Auth => {
@@ -221,7 +226,7 @@ impl Session {
         self.lost = None;
         self.unseen = Reasons::NONE;
         self.next_sequence = Some(packet.last_sequence.wrapping_add(1));
-        let mut draft = Draft::new("login", Kind::Auth, packet);
+        let mut draft = Draft::new(LOGIN, Kind::Auth, packet);
         if self.greeting.is_none() {
             draft.reasons.add(Reason::Midstream);
         }
@@ -439,7 +444,9 @@ impl Session {
         let (response, schema) = (reply.response.clone(), reply.schema.clone());
         let sql = draft.sql.clone().filter(|_| succeeded && effect != Effect::None);
         let reasons = draft.reasons;
-        self.emit(draft, Some(reply.into_part(complete)), out);
+        if !(succeeded && draft.command == LOGIN) {
+            self.emit(draft, Some(reply.into_part(complete)), out);
+        }
         if effect == Effect::Prepare {
             let made = response.statement_id.zip(response.parameters).zip(sql.clone());
             self.statements.prepared(made.map(|((id, parameters), sql)| (id, parameters, sql, reasons)));
