@@ -210,10 +210,12 @@ impl Talk {
             assert!(exchange.request.is_some() && exchange.sequence.is_some(), "complete, without its request");
         }
         let record = render(exchange);
-        // HTTP/2 streams that were refused are over without a message, and so are PostgreSQL's queries behind an error.
-        let response = &record["response"]["payload"];
-        let refused =
-            ["goaway", "reset"].iter().any(|field| !response[field].is_null()) || response["status"] == "skipped";
+        // HTTP/2 streams that were refused or cancelled are over without a message, and so are PostgreSQL's queries
+        // behind an error.
+        let [request, response] = ["request", "response"].map(|part| &record[part]["payload"]);
+        let cut =
+            [&request["reset"], &response["reset"], &response["goaway"]].into_iter().any(|field| !field.is_null());
+        let refused = cut || response["status"] == "skipped";
         let complete = exchange.reasons.is_empty() && !refused;
         for (side, part) in [&exchange.request, &exchange.response].into_iter().enumerate() {
             let Some(part) = part else { continue };

@@ -34,7 +34,8 @@ impl Arrival {
     /// Why what is printed of this message is not complete.
     fn reasons(&self, message: &Message) -> Reasons {
         match message.reading {
-            Reading::Whole => Reasons::NONE,
+            // What may stand behind the last record is not printed; when it passed is.
+            Reading::Whole if self.end.is_some() => Reasons::NONE,
             _ if !self.incomplete.is_empty() => self.incomplete,
             _ => Reason::ParseError.into(),
         }

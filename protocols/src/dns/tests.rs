@@ -499,6 +499,18 @@ fn the_end_of_a_message_may_be_missing_without_harm_to_the_next() {
 }
 
 #[test]
+fn a_response_that_ends_before_its_length_does_is_not_complete() {
+    let answered = framed(&answer(1, "a", 1));
+    let whole = [&answered[..], b"more"].concat();
+    let claimed = [&words(&[whole.len() as u16 - 2])[..], &answered[2..]].concat();
+    let query = framed(&query(1, "a", A));
+    for (response, reasons) in [(&answered, ""), (&claimed, " closed")] {
+        let records = run(&REGISTRATION, &[(C, &query), (S, response)]);
+        assert_eq!(briefs(&records), [format!("1 a 192.0.2.1 0{reasons}")], "{records:#?}");
+    }
+}
+
+#[test]
 fn joined_in_the_middle() {
     let mut conversation = Conversation::new(&REGISTRATION, context(Transport::Tcp, true));
     let first = framed(&answer(1, "a", 1));

@@ -634,6 +634,14 @@ fn user_and_database_are_remembered() {
 }
 
 #[test]
+fn an_error_without_a_code_refuses_no_login() {
+    let records = run(&REGISTRATION, &[(S, &greeting()), (C, &login_as(1, USUAL)), (S, &packet(2, &[b"\xff"]))]);
+    assert_eq!(records.len(), 1, "{records:#?}");
+    assert!(records[0]["response"].is_null());
+    assert_eq!(records[0]["reasons"], json!(["no_response", "parse_error"]));
+}
+
+#[test]
 fn tls_is_handed_over_and_the_login_goes_on_inside() {
     use crate::{Connection, Direction, Layer, Segment, Span, Time};
     let mut exchanges = Vec::new();

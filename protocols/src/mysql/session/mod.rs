@@ -371,9 +371,13 @@ impl Session {
                 self.begin_commands();
             }
             Some(0xff) => {
-                let Some(mut draft) = self.login.take() else { return Control::Go };
                 let mut reply = Reply::default();
-                reply.take(packet, Kind::Simple, &mut self.terms);
+                match reply.take(packet, Kind::Simple, &mut self.terms) {
+                    Progress::Done => {}
+                    Progress::More => return Control::Go,
+                    Progress::Foreign => return self.broken(Side::Server, Violation("error"), out),
+                }
+                let Some(mut draft) = self.login.take() else { return Control::Go };
                 draft.reasons.merge(reply.reasons);
                 draft.missing += reply.missing;
                 draft.sequence = Some(out.next_sequence());
