@@ -215,7 +215,9 @@ impl Talk {
         let [request, response] = ["request", "response"].map(|part| &record[part]["payload"]);
         let cut =
             [&request["reset"], &response["reset"], &response["goaway"]].into_iter().any(|field| !field.is_null());
-        let refused = cut || response["status"] == "skipped";
+        // MySQL's binary log has no end.
+        let endless = request["command"].as_str().is_some_and(|command| command.starts_with("binlog_dump"));
+        let refused = cut || endless || response["status"] == "skipped";
         let complete = exchange.reasons.is_empty() && !refused;
         for (side, part) in [&exchange.request, &exchange.response].into_iter().enumerate() {
             let Some(part) = part else { continue };
