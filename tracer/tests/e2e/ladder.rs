@@ -149,7 +149,8 @@ impl Side<'_> {
             };
             let (own, other) = if self.role == "server" { ("local", "remote") } else { ("remote", "local") };
             differences.field(record, "/connection/role", self.role);
-            differences.field(record, "/connection/tuple_source", self.source);
+            let source = record["connection"]["tuple_source"].as_str().unwrap_or_default();
+            differences.expect(self.source.split(" or ").any(|one| one == source), || format!("{source}: {record}"));
             differences.field(record, &format!("/connection/{own}/port"), self.port);
             differences.field(record, &format!("/connection/{other}/port"), client(request));
             differences.field(record, "/connection/tls/library", "openssl");
@@ -369,7 +370,8 @@ fn apache() {
     }
     let served = program.served_in("access", 0, 12);
     tracer.wait_for(12);
-    compare_server(&program, "nested", &served, &tracer.stop(), "Apache");
+    // A request that comes with the end of the handshake is read without a socket call of its own.
+    compare_server(&program, "nested or ciphertext", &served, &tracer.stop(), "Apache");
 }
 
 /// The library has read the request with the end of the handshake, and writes to a buffer: nothing but the file
