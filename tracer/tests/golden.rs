@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
-use pcap_parser::traits::{PcapNGPacketBlock as _, PcapReaderIterator as _};
+use pcap_parser::traits::PcapNGPacketBlock as _;
 use pcap_parser::{Block, PcapBlockOwned, PcapError, create_reader};
 use protocols::testing::{assert_split_invariant_every, run, with_holes_every};
 use protocols::{Registration, Side};
