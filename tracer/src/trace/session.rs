@@ -353,8 +353,9 @@ impl Session {
     fn forked(&mut self, pid: u32, parent: u32) {
         self.processes.add_child(pid, parent);
         self.attacher.inherit(parent, pid);
-        self.attacher.attach_ahead(&mut self.kernel, pid);
+        // What it has mapped first: it may call that at once. The others are for what it may execute.
         self.look(pid);
+        self.attacher.attach_ahead(&mut self.kernel, pid);
     }
 
     /// A process has begun another program. Its libraries are not mapped yet: those that are known get their probes
