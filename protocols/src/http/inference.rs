@@ -115,6 +115,12 @@ pub(super) fn leading_line_ends(bytes: &[u8]) -> usize {
 
 /// Finds a whole head: at a transfer's start, or (`anywhere`, on connections that pipeline) at a line's start.
 pub(super) fn boundary(side: Side, bytes: &[u8], transfer_start: bool, anywhere: bool) -> Boundary {
+    let lead = leading_line_ends(bytes);
+    if lead > 0 && !anywhere {
+        // They may be all that is left of a message whose other bytes were lost: what is behind them begins a transfer
+        // only if it has one of its own.
+        return Boundary::None { discard: lead };
+    }
     let mut at = if transfer_start { Some(0) } else { next_line(bytes, 0).filter(|_| anywhere) };
     while let Some(start) = at {
         match begins_head(side, bytes.get(start..).unwrap_or_default()) {

@@ -52,6 +52,7 @@ impl Conversation {
                 self.head(side, input, 0, out)
             }
             Boundary::None { discard: 0 } => Step::Need(input.bytes.len() + 1),
+            Boundary::None { discard } if discard < input.bytes.len() => Step::Consumed(discard),
             _ => {
                 *self.flow(side) = START;
                 Step::Resync(violation)

@@ -177,11 +177,7 @@ impl Conversation {
         self.saw(side, last);
         let wire = Wire::new(first, last, length);
         match side {
-            Side::Client => {
-                // Line ends in front may be what is left of an earlier request whose other bytes were lost.
-                let alone = lead == 0 || matches!(self.order, Order::Known);
-                self.request(head, wire, input.transfer_start && alone, consumed, out)
-            }
+            Side::Client => self.request(head, wire, input.transfer_start, consumed, out),
             Side::Server => self.response(head, wire, consumed, out),
         }
     }
