@@ -83,7 +83,17 @@ impl Conversation {
         self.connection.end(direction(side), self.now, &mut self.exchanges);
     }
 
-    /// What came out so far.
+    /// What is said next happened earlier than what was said before: another thread reported it later.
+    pub fn back(&mut self, nanoseconds: u64) {
+        self.now.0 -= nanoseconds;
+    }
+
+    /// How many exchanges have come out since [`Self::take`].
+    pub fn emitted(&self) -> usize {
+        self.exchanges.len()
+    }
+
+    /// What came out so far, and what comes when nothing more is awaited.
     pub fn take(&mut self) -> Vec<Value> {
         self.connection.flush(&mut self.exchanges);
         self.exchanges.drain(..).map(|exchange| render(&exchange)).collect()

@@ -1,8 +1,11 @@
 //! One direction of a connection.
 
+use std::collections::VecDeque;
+
+use super::Direction;
 use crate::parser::Mark;
-use crate::reassembly::Reassembler;
-use crate::{Limits, Span};
+use crate::reassembly::{Cause, Chunk, Reassembler};
+use crate::{Limits, Span, Time};
 
 /// What is done with bytes in order.
 #[derive(Debug, Default)]
@@ -19,6 +22,69 @@ pub(super) enum Mode {
     Resync,
 }
 
+/// Pieces that are queued behind bytes that wait: some hold no bytes, so that their bytes do not bound them.
+const MOST_BEHIND: usize = 1024;
+
+/// What has come behind bytes that wait for the other direction, and cannot be appended to them.
+#[derive(Debug)]
+pub(super) enum Behind {
+    Bytes(Vec<u8>, Mark),
+    Missing { length: u64, cause: Cause, span: Option<Span> },
+    End(Time),
+}
+
+impl Behind {
+    fn length(&self) -> usize {
+        if let Self::Bytes(bytes, _) = self { bytes.len() } else { 0 }
+    }
+}
+
+impl From<Chunk<'_>> for Behind {
+    fn from(chunk: Chunk<'_>) -> Self {
+        match chunk {
+            Chunk::Bytes { bytes, span, transfer_start } => {
+                Self::Bytes(bytes.to_vec(), Mark { offset: 0, span, transfer_start })
+            }
+            Chunk::Missing { length, cause, span } => Self::Missing { length, cause, span },
+        }
+    }
+}
+
+/// Both directions.
+#[derive(Debug)]
+pub(super) struct Halves {
+    pub(super) read: Half,
+    pub(super) write: Half,
+}
+
+impl Halves {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self { read: Half::new(None, limits), write: Half::new(None, limits) }
+    }
+
+    pub(super) fn of(&self, direction: Direction) -> &Half {
+        match direction {
+            Direction::Read => &self.read,
+            Direction::Write => &self.write,
+        }
+    }
+
+    pub(super) fn of_mut(&mut self, direction: Direction) -> &mut Half {
+        match direction {
+            Direction::Read => &mut self.read,
+            Direction::Write => &mut self.write,
+        }
+    }
+
+    pub(super) fn each(&self) -> [&Half; 2] {
+        [&self.read, &self.write]
+    }
+
+    pub(super) fn each_mut(&mut self) -> [&mut Half; 2] {
+        [&mut self.read, &mut self.write]
+    }
+}
+
 /// One direction.
 #[derive(Debug)]
 pub(super) struct Half {
@@ -31,6 +97,9 @@ pub(super) struct Half {
     /// The buffer begins where the stream begins.
     pub(super) at_start: bool,
     pub(super) waits: bool,
+    /// What comes after `buffer`, which waits.
+    behind: VecDeque<Behind>,
+    behind_length: usize,
     pub(super) ended: bool,
     pub(super) mode: Mode,
 }
@@ -44,6 +113,8 @@ impl Half {
             need: 0,
             at_start: true,
             waits: false,
+            behind: VecDeque::new(),
+            behind_length: 0,
             ended: false,
             mode: Mode::Parse,
         }
@@ -55,6 +126,49 @@ impl Half {
         self.need = 0;
         self.at_start = false;
         self.waits = false;
+    }
+
+    /// Forgets all that came in order.
+    pub(super) fn forget(&mut self) {
+        self.forget_buffer();
+        self.behind.clear();
+        self.behind_length = 0;
+    }
+
+    /// Whether something is queued behind bytes that wait.
+    pub(super) fn is_queueing(&self) -> bool {
+        !self.behind.is_empty()
+    }
+
+    /// Whether a chunk has to be queued: a hole must not take along what waits before it.
+    pub(super) fn must_queue(&self, chunk: &Chunk<'_>) -> bool {
+        self.is_queueing() || self.waits && matches!(chunk, Chunk::Missing { .. })
+    }
+
+    pub(super) fn queue(&mut self, behind: Behind) {
+        self.behind_length += behind.length();
+        self.behind.push_back(behind);
+    }
+
+    pub(super) fn next_behind(&mut self) -> Option<Behind> {
+        let behind = self.behind.pop_front()?;
+        self.behind_length -= behind.length();
+        Some(behind)
+    }
+
+    /// Bytes in order that nothing has consumed yet.
+    pub(super) fn buffered(&self) -> usize {
+        self.buffer.len() + self.behind_length
+    }
+
+    /// Whether so much waits for the other direction that there may soon be no room for more.
+    pub(super) fn waits_for_much(&self, limits: &Limits) -> bool {
+        self.waits && (self.buffered() > limits.buffered / 2 || self.behind.len() > MOST_BEHIND)
+    }
+
+    /// Bytes that are held: not consumed yet, or ahead of their turn.
+    pub(super) fn held(&self) -> usize {
+        self.buffered() + self.reassembler.held()
     }
 
     pub(super) fn append(&mut self, bytes: &[u8], mark: Mark) {

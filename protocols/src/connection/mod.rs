@@ -27,7 +27,7 @@ use crate::reassembly::{Cause, Chunk, Reassembler, Tally};
 use crate::{
     Context, Exchange, Handoff, Input, Output, Parser, Registration, Segment, Side, Skipped, Span, Step, Time,
 };
-use half::{Half, Mode};
+use half::{Behind, Half, Halves, Mode};
 use walk::{Walk, finish_pass};
 
 /// Direction of bytes as the traced process sees it. Of a capture: an arbitrary but fixed naming of the two flows.
@@ -99,8 +99,7 @@ pub struct Connection {
     client: Option<Direction>,
     layer: Layer,
     stage: Stage,
-    read: Half,
-    write: Half,
+    halves: Halves,
     sequence: u64,
     counters: Counters,
 }
@@ -117,8 +116,7 @@ impl Connection {
             client,
             layer: Layer::Socket,
             stage: Stage::Infer { attempts: 0 },
-            read: Half::new(None, &context.limits),
-            write: Half::new(None, &context.limits),
+            halves: Halves::new(&context.limits),
             sequence: 0,
             counters: Counters::default(),
         }
@@ -148,9 +146,9 @@ impl Connection {
         matches!(self.stage, Stage::Done)
     }
 
-    /// Whether segments are held back because earlier ones are missing; [`Self::flush`] gives up on those.
+    /// Whether something is held back because something before it has not come; [`Self::flush`] gives up on that.
     pub fn is_waiting(&self) -> bool {
-        self.read.reassembler.is_waiting() || self.write.reassembler.is_waiting()
+        self.halves.each().iter().any(|half| half.reassembler.is_waiting() || half.is_queueing())
     }
 
     /// Bytes from here on, in this direction, whose content is of no interest (the rest of a body).
@@ -168,19 +166,19 @@ impl Connection {
 
     /// Bytes in order that nothing has consumed yet.
     pub fn buffered(&self) -> usize {
-        self.read.buffer.len() + self.write.buffer.len()
+        self.halves.each().iter().map(|half| half.buffered()).sum()
     }
 
     /// Bytes held for this connection: not consumed yet, or ahead of their turn.
     pub fn held(&self) -> usize {
-        self.buffered() + self.read.reassembler.held() + self.write.reassembler.held()
+        self.halves.each().iter().map(|half| half.held()).sum()
     }
 
     /// What happened so far.
     pub fn counters(&self) -> Counters {
         let mut counters = self.counters;
-        for tally in [self.read.reassembler.tally(), self.write.reassembler.tally()] {
-            add(&mut counters.stream, tally);
+        for half in self.halves.each() {
+            add(&mut counters.stream, half.reassembler.tally());
         }
         counters
     }
@@ -199,9 +197,11 @@ impl Connection {
         }
         self.reassemble(direction, out, |reassembler, deliver| reassembler.insert(segment, deliver));
         // What this direction waits for may be held back: better to give up on the hole before it than on what waits.
-        let half = self.half(direction);
-        if half.waits && half.buffer.len() > self.context.limits.buffered / 2 {
+        if self.half(direction).waits_for_much(&self.context.limits) {
             self.reassemble(direction.other(), out, |reassembler, deliver| reassembler.flush(deliver));
+        }
+        if self.half(direction).waits_for_much(&self.context.limits) && self.half(direction).is_queueing() {
+            self.stop_waiting(direction, out);
         }
     }
 
@@ -224,10 +224,15 @@ impl Connection {
         }
     }
 
-    /// Gives up on missing bytes that later ones wait for.
+    /// Gives up on what has not come: bytes that later ones wait for, and what one direction awaits of the other.
     pub fn flush(&mut self, out: &mut Vec<Exchange>) {
         for direction in [Direction::Read, Direction::Write] {
             self.reassemble(direction, out, |reassembler, deliver| reassembler.flush(deliver));
+        }
+        for direction in [Direction::Read, Direction::Write] {
+            if self.half(direction).is_queueing() {
+                self.stop_waiting(direction, out);
+            }
         }
     }
 
@@ -236,18 +241,21 @@ impl Connection {
         self.reassemble(direction, out, |reassembler, deliver| reassembler.flush_before(position, deliver));
     }
 
-    /// Nothing more comes in this direction.
+    /// Nothing more comes in this direction. Of bytes that wait for the other direction, the end waits with them.
     pub fn end(&mut self, direction: Direction, at: Time, out: &mut Vec<Exchange>) {
         if self.half(direction).ended {
             return;
         }
         self.reassemble(direction, out, |reassembler, deliver| reassembler.flush(deliver));
-        self.stop_waiting(direction, out);
+        if self.half(direction).waits {
+            return self.half_mut(direction).queue(Behind::End(at));
+        }
+        self.end_now(direction, at, out);
+    }
+
+    fn end_now(&mut self, direction: Direction, at: Time, out: &mut Vec<Exchange>) {
         let (Some(client), Stage::Speak { parser, .. }) = (self.client, &mut self.stage) else { return };
-        let half = match direction {
-            Direction::Read => &mut self.read,
-            Direction::Write => &mut self.write,
-        };
+        let half = self.halves.of_mut(direction);
         half.ended = true;
         let side = side(client, direction);
         let mut output = Output { exchanges: out, sequence: &mut self.sequence };
@@ -259,25 +267,27 @@ impl Connection {
         half.forget_buffer();
     }
 
-    /// Lets a direction that has ended go on without what it waits for.
+    /// Lets a direction go on without what it waits for.
     fn stop_waiting(&mut self, direction: Direction, out: &mut Vec<Exchange>) {
         let (Some(client), Stage::Speak { parser, .. }) = (self.client, &mut self.stage) else { return };
-        let half = match direction {
-            Direction::Read => &mut self.read,
-            Direction::Write => &mut self.write,
-        };
-        if std::mem::take(&mut half.waits) {
+        if std::mem::take(&mut self.halves.of_mut(direction).waits) {
             parser.stop_waiting(side(client, direction));
             self.speak(direction, &[], None, out);
         }
+        while let Some(behind) = self.half_mut(direction).next_behind() {
+            self.deliver(direction, behind, out);
+        }
+        self.go_on(direction.other(), out);
     }
 
     /// The connection is over.
     pub fn close(&mut self, at: Time, out: &mut Vec<Exchange>) {
         // The client's last words first: an answer to them is then one.
         let client = self.client.unwrap_or(Direction::Read);
-        self.end(client, at, out);
-        self.end(client.other(), at, out);
+        for direction in [client, client.other()] {
+            self.end(direction, at, out);
+            self.stop_waiting(direction, out);
+        }
         if let Stage::Infer { .. } = self.stage {
             self.counters.unrecognised += self.buffered() as u64;
         }
@@ -296,17 +306,11 @@ impl Connection {
     }
 
     fn half(&self, direction: Direction) -> &Half {
-        match direction {
-            Direction::Read => &self.read,
-            Direction::Write => &self.write,
-        }
+        self.halves.of(direction)
     }
 
     fn half_mut(&mut self, direction: Direction) -> &mut Half {
-        match direction {
-            Direction::Read => &mut self.read,
-            Direction::Write => &mut self.write,
-        }
+        self.halves.of_mut(direction)
     }
 
     /// Runs the reassembler of a direction and takes what it puts in order.
@@ -334,18 +338,12 @@ impl Connection {
                 self.context.midstream = true;
                 self.counters.unrecognised += given_up;
             }
-            (Stage::Speak { .. }, Chunk::Bytes { bytes, span, transfer_start }) => {
-                self.speak(direction, bytes, Some(Mark { offset: 0, span, transfer_start }), out);
-                self.wake(direction.other(), out);
+            (Stage::Speak { .. }, chunk) if self.half(direction).must_queue(&chunk) => {
+                self.half_mut(direction).queue(chunk.into());
             }
-            (Stage::Speak { .. }, Chunk::Missing { length, cause, span }) => {
-                // What waits came before the gap, which must not take it along.
-                if self.half(direction).waits {
-                    self.reassemble(direction.other(), out, |reassembler, deliver| reassembler.flush(deliver));
-                    self.stop_waiting(direction, out);
-                }
-                self.missing(direction, length, cause, span, out);
-                self.wake(direction.other(), out);
+            (Stage::Speak { .. }, chunk) => {
+                self.take(direction, chunk, out);
+                self.go_on(direction.other(), out);
             }
             (Stage::AwaitTls { .. } | Stage::Done, Chunk::Bytes { bytes, .. }) => {
                 self.counters.unrecognised += bytes.len() as u64;
@@ -354,22 +352,54 @@ impl Connection {
         }
     }
 
-    /// Lets the other direction go on if it waited for this one.
-    fn wake(&mut self, direction: Direction, out: &mut Vec<Exchange>) {
+    fn take(&mut self, direction: Direction, chunk: Chunk<'_>, out: &mut Vec<Exchange>) {
+        match chunk {
+            Chunk::Bytes { bytes, span, transfer_start } => {
+                self.speak(direction, bytes, Some(Mark { offset: 0, span, transfer_start }), out);
+            }
+            Chunk::Missing { length, cause, span } => self.missing(direction, length, cause, span, out),
+        }
+    }
+
+    /// Takes what was queued behind bytes that waited.
+    fn deliver(&mut self, direction: Direction, behind: Behind, out: &mut Vec<Exchange>) {
+        match behind {
+            Behind::Bytes(bytes, mark) => self.speak(direction, &bytes, Some(mark), out),
+            Behind::Missing { length, cause, span } => self.missing(direction, length, cause, span, out),
+            Behind::End(at) => self.end_now(direction, at, out),
+        }
+    }
+
+    /// Lets both directions go on as far as they waited for each other, beginning with `first`.
+    fn go_on(&mut self, first: Direction, out: &mut Vec<Exchange>) {
+        let (mut direction, mut idle) = (first, 0);
+        while idle < 2 {
+            idle = if self.advance(direction, out) { 0 } else { idle + 1 };
+            direction = direction.other();
+        }
+    }
+
+    /// Whether a direction that waited, or in which something is queued, has come further.
+    fn advance(&mut self, direction: Direction, out: &mut Vec<Exchange>) -> bool {
         let half = self.half_mut(direction);
         if std::mem::take(&mut half.waits) {
+            let before = half.buffer.len();
             self.speak(direction, &[], None, out);
+            let half = self.half(direction);
+            return !half.waits || half.buffer.len() < before;
         }
+        let Some(behind) = half.next_behind() else { return false };
+        self.deliver(direction, behind, out);
+        true
     }
 
     fn begin_tls(&mut self, out: &mut Vec<Exchange>) {
         self.layer = Layer::Tls;
-        for tally in [self.read.reassembler.tally(), self.write.reassembler.tally()] {
-            add(&mut self.counters.stream, tally);
+        for half in self.halves.each() {
+            add(&mut self.counters.stream, half.reassembler.tally());
         }
         self.counters.unrecognised += self.buffered() as u64;
-        self.read = Half::new(None, &self.context.limits);
-        self.write = Half::new(None, &self.context.limits);
+        self.halves = Halves::new(&self.context.limits);
         self.stage = match std::mem::replace(&mut self.stage, Stage::Done) {
             Stage::AwaitTls { name, parser } => Stage::Speak { name, parser },
             Stage::Speak { mut parser, .. } => {
@@ -383,18 +413,14 @@ impl Connection {
 
     fn finish(&mut self) {
         self.stage = Stage::Done;
-        self.read.forget_buffer();
-        self.write.forget_buffer();
+        self.halves.each_mut().into_iter().for_each(Half::forget);
     }
 
     /// Parses `bytes` behind what is buffered in this direction, and keeps what no step consumed.
     fn speak(&mut self, direction: Direction, bytes: &[u8], mark: Option<Mark>, out: &mut Vec<Exchange>) {
         let Some(client) = self.client else { return };
         let side = side(client, direction);
-        let half = match direction {
-            Direction::Read => &mut self.read,
-            Direction::Write => &mut self.write,
-        };
+        let half = self.halves.of_mut(direction);
         let Stage::Speak { parser, .. } = &mut self.stage else { return };
         let output = Output { exchanges: out, sequence: &mut self.sequence };
         let walk =
@@ -434,12 +460,11 @@ impl Connection {
                 if let Stage::Speak { name, parser } = std::mem::replace(&mut self.stage, Stage::Done) {
                     self.stage = Stage::AwaitTls { name, parser };
                 }
-                self.read.forget_buffer();
-                self.write.forget_buffer();
+                self.halves.each_mut().into_iter().for_each(Half::forget);
             }
             Handoff::Protocol(name, parser) => {
                 self.stage = Stage::Speak { name, parser };
-                for half in [&mut self.read, &mut self.write] {
+                for half in self.halves.each_mut() {
                     half.mode = Mode::Parse;
                     half.need = 0;
                     half.waits = false;
@@ -461,10 +486,7 @@ impl Connection {
     ) {
         let Some(client) = self.client else { return };
         let side = side(client, direction);
-        let half = match direction {
-            Direction::Read => &mut self.read,
-            Direction::Write => &mut self.write,
-        };
+        let half = self.halves.of_mut(direction);
         let Stage::Speak { parser, .. } = &mut self.stage else { return };
         let mut output = Output { exchanges: out, sequence: &mut self.sequence };
         let mut left = length;

@@ -12,14 +12,6 @@ const HEAD: usize = 4096;
 /// How often recognition starts anew on a connection that was joined in its middle.
 const ATTEMPTS: u32 = 64;
 
-/// Whether a stream begins with a header of the PROXY protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Proxied {
-    No,
-    Undecided,
-    Yes,
-}
-
 enum Verdict {
     Is(&'static Registration, Direction),
     Wait,
@@ -40,7 +32,7 @@ impl Connection {
             return;
         }
         self.half_mut(direction).append(bytes, mark);
-        if self.proxied(direction) == Proxied::Undecided {
+        if self.may_be_proxied(direction) {
             return;
         }
         match self.recognise() {
@@ -50,27 +42,22 @@ impl Connection {
         }
     }
 
-    /// Takes a header of the PROXY protocol from the start of a stream. Only the client sends one.
-    fn proxied(&mut self, direction: Direction) -> Proxied {
+    /// Takes a header of the PROXY protocol from the start of a stream; whether one may be there and needs more bytes.
+    /// Only the client sends one.
+    fn may_be_proxied(&mut self, direction: Direction) -> bool {
         let may_be = self.client.is_none_or(|client| client == direction) && !self.context.midstream;
         let half = self.half_mut(direction);
         if !half.at_start || !may_be {
-            return Proxied::No;
+            return false;
         }
-        match proxy::look(&half.buffer) {
-            Look::No => {
-                half.at_start = false;
-                Proxied::No
-            }
-            Look::More => Proxied::Undecided,
-            Look::Header(length) => {
-                half.at_start = false;
-                half.drain(length);
-                self.client = Some(direction);
-                self.counters.proxy_headers += 1;
-                Proxied::Yes
-            }
+        let look = proxy::look(&half.buffer);
+        half.at_start = look == Look::More;
+        if let Look::Header(length) = look {
+            half.drain(length);
+            self.client = Some(direction);
+            self.counters.proxy_headers += 1;
         }
+        look == Look::More
     }
 
     /// Begins to speak a protocol with what was buffered while it was being recognised.
@@ -101,7 +88,7 @@ impl Connection {
         let first = if server_first { client.other() } else { client };
         self.speak(first, &[], None, out);
         self.speak(first.other(), &[], None, out);
-        self.wake(first, out);
+        self.go_on(first, out);
     }
 
     /// These bytes are not the start of anything known: the end of it, unless the connection was joined in its
@@ -123,15 +110,15 @@ impl Connection {
     fn recognise(&self) -> Verdict {
         let mut wait = false;
         for registration in self.candidates.iter().filter(|r| (r.carries)(self.context.transport)) {
-            let read = infer_half(registration, &self.read, self.context.transport);
-            let write = infer_half(registration, &self.write, self.context.transport);
+            let read = infer_half(registration, &self.halves.read, self.context.transport);
+            let write = infer_half(registration, &self.halves.write, self.context.transport);
             match self.weigh(read, write) {
                 Weight::Client(client) => return Verdict::Is(registration, client),
                 Weight::Wait => wait = true,
                 Weight::No => {}
             }
         }
-        let full = self.read.buffer.len().max(self.write.buffer.len()) >= HEAD;
+        let full = self.halves.read.buffer.len().max(self.halves.write.buffer.len()) >= HEAD;
         if wait && !full { Verdict::Wait } else { Verdict::Unknown }
     }
 

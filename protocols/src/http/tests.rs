@@ -191,6 +191,35 @@ fn framing_of_responses() {
     ]);
 }
 
+/// Two threads serve the directions: the call that wrote the request is reported after the one that read its response,
+/// of which not all was captured, and after the end of the connection.
+#[test]
+fn a_response_that_is_reported_before_its_request_waits_for_it() {
+    for (length, captured, body) in [("Content-Length: 9000\r\n", 100, 9000), ("", 100, 9000), ("", 9000, 9000)] {
+        let response = [format!("HTTP/1.1 200 OK\r\n{length}\r\n").as_bytes(), &vec![b'a'; body]].concat();
+        let captured = response.len() - body + captured;
+        let mut conversation = Conversation::new(HTTP, context(Transport::Tcp, false));
+        conversation.pause(5_000_000);
+        conversation.say_part(Server, &response[..captured], response.len() as u64);
+        conversation.end(Server);
+        assert_eq!(conversation.emitted(), 0);
+        conversation.back(4_000_000);
+        conversation.say(Client, b"GET /1 HTTP/1.1\r\n\r\n");
+        assert_eq!(conversation.emitted(), 1);
+        assert_eq!(briefs(&conversation.take()), ["GET /1 0 > 200 9000"], "{length}");
+        assert_eq!(conversation.close(), Vec::<Value>::new());
+    }
+}
+
+#[test]
+fn a_response_whose_request_does_not_come_is_given_up() {
+    let mut conversation = Conversation::new(HTTP, context(Transport::Tcp, false));
+    conversation.say_part(Server, b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 9\r\n\r\nab", 61);
+    conversation.end(Server);
+    assert_eq!(conversation.emitted(), 0);
+    assert_eq!(briefs(&conversation.take()), ["- > 408 9 unsolicited"]);
+}
+
 #[test]
 fn responses_that_come_early_or_alone() {
     check(&[
