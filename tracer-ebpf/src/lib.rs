@@ -97,6 +97,18 @@ pub mod origin {
     pub const ACCEPT: u8 = 2;
 }
 
+/// Places in the map of switches, which user space sets.
+pub mod switch {
+    /// Whether the program at the end of system calls is attached.
+    pub const SYS_EXIT: u32 = 0;
+    /// Connections whose mark ([`crate::sample::mark`]) is below this are shed.
+    pub const SHED_LEVEL: u32 = 1;
+    /// How many processes have [`crate::process_flag::CIPHERTEXT`].
+    pub const COMPARED: u32 = 2;
+    /// How many there are.
+    pub const COUNT: usize = 3;
+}
+
 /// Bits of [`Socket::flags`].
 pub mod socket_flag {
     /// The [`Open`] event has been sent.

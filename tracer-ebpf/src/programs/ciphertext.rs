@@ -13,7 +13,7 @@ use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 use tracer_ebpf::tls::{FINGERPRINT, is_record, is_unpredictable};
-use tracer_ebpf::{SessionKey, process_flag, program, source};
+use tracer_ebpf::{SessionKey, process_flag, program, source, switch};
 
 use crate::counters::hit;
 use crate::maps::{FINGERPRINTS, PROCESSES, SESSIONS, SWITCHES};
@@ -21,9 +21,6 @@ use crate::memory::user;
 use crate::source::Source;
 use crate::transfer::{MSG_PEEK, Transfer};
 use crate::{registers, tls};
-
-/// Place of the number of processes that are compared in the switches.
-const COMPARED: u32 = 2;
 
 /// The head of ciphertext that a process's TLS library has made.
 #[repr(C)]
@@ -70,7 +67,7 @@ fn made(key: &SessionKey, data: u64) {
 /// Whether what a transfer has sent is ciphertext that was made for a session, which is then on this connection.
 #[inline(always)]
 pub fn carries(transfer: &Transfer, pid_tgid: u64, connection: u64, source: impl Source) -> bool {
-    let compares = SWITCHES.get(COMPARED).is_some_and(|&processes| processes != 0);
+    let compares = SWITCHES.get(switch::COMPARED).is_some_and(|&processes| processes != 0);
     if !compares || !transfer.write || transfer.result < FINGERPRINT as i32 {
         return false;
     }

@@ -14,8 +14,6 @@ use crate::memory::kernel;
 use crate::socket::{self, Class};
 use crate::{config, descriptor};
 
-const ESTABLISHED: u8 = 1;
-
 /// `SSL_set_fd(session, descriptor)`
 #[uprobe]
 pub fn tls_set_fd(ctx: ProbeContext) -> u32 {
@@ -88,7 +86,7 @@ fn connection(descriptor: i32, pid_tgid: u64) -> u64 {
         return 0;
     }
     let class = socket::classify(sk);
-    let established = class == Class::Tcp && kernel::<u8>(sk, &config::SOCK_STATE) == ESTABLISHED;
+    let established = class == Class::Tcp && kernel::<u8>(sk, &config::SOCK_STATE) == socket::ESTABLISHED;
     if !established && class != Class::UnixStream {
         return 0;
     }

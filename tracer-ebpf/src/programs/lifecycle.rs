@@ -11,7 +11,7 @@ use crate::memory::kernel;
 use crate::socket::{self, Class};
 use crate::{config, ship};
 
-const ESTABLISHED: i32 = 1;
+const ESTABLISHED: i32 = socket::ESTABLISHED as i32;
 const SYN_SENT: i32 = 2;
 const SYN_RECV: i32 = 3;
 const FIN_WAIT1: i32 = 4;

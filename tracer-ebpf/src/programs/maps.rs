@@ -50,7 +50,6 @@ pub static CALLS: HashMap<u64, crate::source::Call, 16384> = HashMap::new();
 /// `sendmmsg` calls under way, by thread (syscall source).
 #[btf_map]
 pub static MESSAGES_SENT: HashMap<u64, crate::source::MessagesSent, 4096> = HashMap::new();
-/// [0]: whether the system call exit program is attached. [1]: connections whose mark is below this are shed. [2]: how
-/// many processes have [`tracer_ebpf::process_flag::CIPHERTEXT`].
+/// What user space switches: [`tracer_ebpf::switch`].
 #[btf_map]
-pub static SWITCHES: Array<u32, 3> = Array::new();
+pub static SWITCHES: Array<u32, { tracer_ebpf::switch::COUNT }> = Array::new();

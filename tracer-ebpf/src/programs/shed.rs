@@ -1,19 +1,16 @@
 //! Connections that are not reported, because user space asked for a sample or cannot keep up: whole ones, chosen by
 //! their id, so that what is left is true. Their bytes are counted.
 
-use tracer_ebpf::{Socket, Tuple, sample, socket_flag};
+use tracer_ebpf::{Socket, Tuple, sample, socket_flag, switch};
 
 use crate::counters::count;
 use crate::maps::SWITCHES;
-
-/// Place of the level in the switches.
-const LEVEL: u32 = 1;
 
 /// Whether a connection, or a TLS session without one, is left out at present.
 #[inline(always)]
 pub fn takes(id: u64) -> bool {
     // Without a sample and without overload this is all that it costs.
-    SWITCHES.get(LEVEL).is_some_and(|&level| level != 0 && sample::mark(id) < level)
+    SWITCHES.get(switch::SHED_LEVEL).is_some_and(|&level| level != 0 && sample::mark(id) < level)
 }
 
 /// The same for a socket, which is counted once.

@@ -14,6 +14,9 @@ pub const IPPROTO_TCP: u16 = 6;
 pub const IPPROTO_UDP: u16 = 17;
 const SOCK_STREAM: u16 = 1;
 
+/// `TCP_ESTABLISHED` of `include/net/tcp_states.h`.
+pub const ESTABLISHED: u8 = 1;
+
 /// What a `struct sock` is to us.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Class {

@@ -14,7 +14,6 @@ use crate::{ciphertext, config, datagram, go, memory, shed, tls};
 
 pub const MSG_PEEK: i32 = 2;
 pub const MSG_TRUNC: i32 = 0x20;
-const ESTABLISHED: u8 = 1;
 
 /// One transfer that has ended.
 #[derive(Clone, Copy)]
@@ -197,7 +196,7 @@ fn advance(transfer: &Transfer, socket: &mut Socket) -> u64 {
     let mut position = read.wrapping_sub(length).wrapping_sub(socket.read_base);
     // A read that comes to the peer's FIN counts it as a byte (tcp_recvmsg_locked, found_fin_ok).
     let with_fin = position == (socket.read_count as u32).wrapping_add(1);
-    if with_fin && kernel::<u8>(transfer.sk, &config::SOCK_STATE) != ESTABLISHED {
+    if with_fin && kernel::<u8>(transfer.sk, &config::SOCK_STATE) != socket::ESTABLISHED {
         position = position.wrapping_sub(1);
     }
     socket.read_count = u64::from(position.wrapping_add(length));

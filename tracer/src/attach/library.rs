@@ -13,7 +13,8 @@ use crate::sys;
 /// A TLS library inside a file.
 pub type Library = TlsLibrary;
 
-/// A file that holds TLS libraries, what else encrypts, or what belongs to them. It stays open, so that probes go into this very file whatever happens to its name.
+/// A file that holds TLS libraries, what else encrypts, or what belongs to them. It stays open, so that probes go into
+/// this very file whatever happens to its name.
 #[derive(Debug)]
 pub struct LibraryFile {
     /// Which file.

@@ -199,10 +199,7 @@ impl Table {
             }
         } else {
             release(stream, report);
-            for exchange in self.exchanges.drain(..) {
-                stream.reported = true;
-                report(stream.pid, data.header.pid_tgid, &stream.info, exchange);
-            }
+            tell(stream, data.header.pid_tgid, &mut self.exchanges, report);
         }
         if self.buffered > self.settings.max_buffered {
             self.evict(key, now, report);
@@ -219,10 +216,8 @@ impl Table {
                 self.buffered = self.buffered.saturating_sub(socket.held());
                 self.tap.close(socket.pid, &socket.facts(), now);
                 socket.close(now, &mut self.exchanges);
-                for exchange in self.exchanges.drain(..) {
-                    socket.reported = true;
-                    report(socket.pid, socket.thread, &socket.info, exchange);
-                }
+                let thread = socket.thread;
+                tell(&mut socket, thread, &mut self.exchanges, report);
                 add(&mut self.tallies, socket.counters());
                 self.joined += 1;
                 session.join(socket, bind.header.flags);
@@ -392,10 +387,7 @@ impl Table {
         stream.flush(&mut self.exchanges);
         self.buffered = (self.buffered + stream.held()).saturating_sub(before);
         release(stream, report);
-        for exchange in self.exchanges.drain(..) {
-            stream.reported = true;
-            report(stream.pid, stream.thread, &stream.info, exchange);
-        }
+        tell(stream, stream.thread, &mut self.exchanges, report);
     }
 
     fn remove(&mut self, key: u64, at: Time, report: Report<'_>) -> bool {
@@ -406,9 +398,8 @@ impl Table {
         stream.close(at, &mut self.exchanges);
         add(&mut self.tallies, stream.counters());
         self.tallies.connections.closed += 1;
-        for exchange in self.exchanges.drain(..) {
-            report(stream.pid, stream.thread, &stream.info, exchange);
-        }
+        let thread = stream.thread;
+        tell(&mut stream, thread, &mut self.exchanges, report);
         true
     }
 
@@ -428,6 +419,14 @@ impl Table {
             }
             !over
         });
+    }
+}
+
+/// Reports what a thread has completed.
+fn tell(stream: &mut Stream, thread: u64, exchanges: &mut Vec<Exchange>, report: Report<'_>) {
+    for exchange in exchanges.drain(..) {
+        stream.reported = true;
+        report(stream.pid, thread, &stream.info, exchange);
     }
 }
 

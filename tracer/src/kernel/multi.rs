@@ -68,8 +68,9 @@ impl Multi {
 
     /// Whether this kernel has links of this kind that take the process, and not only one thread of it, for its word.
     ///
-    /// Such a kernel looks at the process id before it looks at the path, and at the path before all else: the root
-    /// folder is no file to probe (EBADF), and -1 is no process (EINVAL).
+    /// Shows by what it refuses first, without placing anything: such a kernel refuses -1 as no process (EINVAL) before
+    /// it looks at the path, and with 0 (any process) it comes to the path, where the root folder is no file to probe
+    /// (EBADF).
     pub fn is_supported(&mut self, program: &str) -> bool {
         let Ok(fd) = self.load(program) else { return false };
         let errno = |pid| sys::link_uprobes(fd.as_fd(), c"/", &[0], &[0], pid, false).err()?.raw_os_error();

@@ -121,7 +121,7 @@ impl Remover {
             }));
         }
         if let Some(queue) = &self.queue {
-            // Without any thread the queue is gone with its receiver, and the error gives the probe back to be dropped.
+            // The queue lives as long as this does. Without any thread the probe is dropped with it.
             let _ = queue.send(probe);
         }
     }

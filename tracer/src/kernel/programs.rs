@@ -7,7 +7,7 @@ use std::path::Path;
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, RawTracePoint};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
-use tracer_ebpf::{Counters, GOROUTINE_CALL, GoroutineKey, Socket, process_flag, socket_flag};
+use tracer_ebpf::{Counters, GOROUTINE_CALL, GoroutineKey, Socket, process_flag, socket_flag, switch};
 
 use super::btf::{Btf, BtfError};
 use super::layout;
@@ -243,7 +243,7 @@ impl Kernel {
 
     /// Leaves out connections whose mark is below this from now on ([`tracer_ebpf::sample`]); 0: none.
     pub fn shed(&mut self, level: u32) -> Result<(), KernelError> {
-        self.switches.set(1, level, 0).map_err(map_error("SWITCHES"))
+        self.switches.set(switch::SHED_LEVEL, level, 0).map_err(map_error("SWITCHES"))
     }
 
     /// Tells from where to where a process has its TLS library.
@@ -293,7 +293,7 @@ impl Kernel {
             // BPF_EXIST: it may have ended meanwhile.
             let _ = self.processes.insert(pid, flags, 2);
             let count = self.compared.len() as u32;
-            self.switches.set(2, count, 0).map_err(map_error("SWITCHES"))?;
+            self.switches.set(switch::COMPARED, count, 0).map_err(map_error("SWITCHES"))?;
         }
         Ok(())
     }
@@ -325,7 +325,7 @@ impl Kernel {
         let program: &mut RawTracePoint = program(&mut self.ebpf, "sys_exit")?;
         program.load().map_err(program_error("sys_exit"))?;
         program.attach("sys_exit").map_err(program_error("sys_exit"))?;
-        self.switches.set(0, 1, 0).map_err(map_error("SWITCHES"))?;
+        self.switches.set(switch::SYS_EXIT, 1, 0).map_err(map_error("SWITCHES"))?;
         self.awaits_addresses = true;
         Ok(())
     }

@@ -6,7 +6,7 @@
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::{btf_tracepoint, raw_tracepoint};
 use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext};
-use tracer_ebpf::program;
+use tracer_ebpf::{program, switch};
 
 use super::{Peer, Source};
 use crate::buffers::{self, Buffers, MULTI_MESSAGE_SIZE};
@@ -47,7 +47,7 @@ impl Source for Registers {
             return datagram::user_address(buffers.name).map_or(Peer::Unknown, Peer::Known);
         }
         // The kernel writes the sender's address behind this tracepoint, when the call is about to return.
-        let awaited = SWITCHES.get(0).is_some_and(|&on| on != 0) && buffers.name != 0;
+        let awaited = SWITCHES.get(switch::SYS_EXIT).is_some_and(|&on| on != 0) && buffers.name != 0;
         if awaited { Peer::Later { many: u64::from(self.call.number == number::RECVMMSG) } } else { Peer::Unknown }
     }
 
