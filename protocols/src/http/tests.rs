@@ -212,6 +212,17 @@ fn a_response_that_is_reported_before_its_request_waits_for_it() {
 }
 
 #[test]
+fn joined_in_its_middle_a_connection_may_show_a_response_first() {
+    let mut conversation = Conversation::new(HTTP, context(Transport::Tcp, true));
+    conversation.pause(5_000_000);
+    conversation.say(Server, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab");
+    assert_eq!(conversation.emitted(), 0);
+    conversation.back(4_000_000);
+    conversation.say(Client, b"GET /1 HTTP/1.1\r\n\r\n");
+    assert_eq!(briefs(&conversation.take()), ["GET /1 0 > 200 2"]);
+}
+
+#[test]
 fn a_response_whose_request_does_not_come_is_given_up() {
     let mut conversation = Conversation::new(HTTP, context(Transport::Tcp, false));
     conversation.say_part(Server, b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 9\r\n\r\nab", 61);

@@ -53,6 +53,8 @@ pub(super) struct Conversation {
     pending_limit: usize,
     /// Requests in order, behind those, that wait for order to be known again.
     unplaced: VecDeque<Unplaced>,
+    /// Why order was lost when a response began to wait for its request: it may be that request which is missing.
+    waited_for: Reasons,
     /// Requests may have been lost since the last one.
     request_gap: bool,
     /// Requests were lost, and what passed behind them is about to be seen.
@@ -86,6 +88,7 @@ impl Conversation {
             pending: Fifo::new(context.limits.pending),
             pending_limit: context.limits.pending.max(1),
             unplaced: VecDeque::new(),
+            waited_for: Reasons::default(),
             request_gap: false,
             in_gap: false,
             missing: 0,
@@ -385,11 +388,13 @@ impl Conversation {
 
     fn begin_response(&mut self, response: Tracked<Response>) {
         self.impatient = false;
+        let waited_for = std::mem::take(&mut self.waited_for);
         if let Some(pending) = self.answers(response.wire.first) {
             pending.response = Some(response);
             return;
         }
         let mut reasons = Reasons::from(Reason::Unsolicited);
+        reasons.merge(waited_for);
         if let Order::Lost { why, .. } = self.order {
             reasons.merge(why);
         }
@@ -398,10 +403,19 @@ impl Conversation {
 
     /// Whether the request must be on its way: the two directions may be seen in the wrong order when two threads
     /// serve them.
-    fn awaits_request(&self) -> bool {
+    fn awaits_request(&mut self) -> bool {
         // What was lost is given up when bytes behind it are there. They tell which responses came before them.
-        let awaits = matches!(self.order, Order::Known) || self.in_gap;
-        awaits && !self.impatient && self.pending.front().is_none_or(|pending| pending.response.is_some())
+        let may_come = self.in_gap
+            || match self.order {
+                Order::Known => true,
+                Order::Lost { at_rest, .. } => at_rest,
+            };
+        let awaits =
+            may_come && !self.impatient && self.pending.front().is_none_or(|pending| pending.response.is_some());
+        if let (true, Order::Lost { why, .. }) = (awaits, self.order) {
+            self.waited_for = why;
+        }
+        awaits
     }
 
     fn body(&mut self, side: Side, framing: Framing, consumed: usize, out: &mut Output<'_>) -> Step {
