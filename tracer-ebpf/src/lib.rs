@@ -105,8 +105,10 @@ pub mod switch {
     pub const SHED_LEVEL: u32 = 1;
     /// How many processes have [`crate::process_flag::CIPHERTEXT`].
     pub const COMPARED: u32 = 2;
+    /// Whether a process has probes in Go's crypto/tls, or has had.
+    pub const GO: u32 = 3;
     /// How many there are.
-    pub const COUNT: usize = 3;
+    pub const COUNT: usize = 4;
 }
 
 /// Bits of [`Socket::flags`].

@@ -18,12 +18,12 @@ use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 use tracer_ebpf::{
-    Data, GOROUTINE_CALL, GoroutineKey, Header, Released, SessionKey, flag, kind, program, socket_flag, source,
+    Data, GOROUTINE_CALL, GoroutineKey, Header, Released, SessionKey, flag, kind, program, socket_flag, source, switch,
 };
 
 use crate::buffers::Buffers;
 use crate::counters::{count, hit};
-use crate::maps::{GO_PROCESSES, GOROUTINES, SESSIONS};
+use crate::maps::{GO_PROCESSES, GOROUTINES, SESSIONS, SWITCHES};
 use crate::memory::user;
 use crate::registers::{self, GoRegisters};
 use crate::ship::{self, LookForTls};
@@ -86,8 +86,10 @@ pub fn bind(pid_tgid: u64, connection: u64) -> bool {
 /// Whether a process has probes in Go's crypto/tls, and all of them are in place.
 #[inline(always)]
 fn is_ready(pid_tgid: u64) -> bool {
+    // Every transfer of every traced process asks, and most machines trace no Go at all.
+    let any = SWITCHES.get(switch::GO).is_some_and(|&any| any != 0);
     // SAFETY: presence only, the value is not read.
-    unsafe { GO_PROCESSES.get(&((pid_tgid >> 32) as u32)) }.is_some()
+    any && unsafe { GO_PROCESSES.get(&((pid_tgid >> 32) as u32)) }.is_some()
 }
 
 /// Not inlined: its stack would add to the sources' own.

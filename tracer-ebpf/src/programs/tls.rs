@@ -40,6 +40,7 @@ pub struct Thread {
     pub length: u64,
     /// Id of the connection that a nested socket call used; 0: none yet.
     pub connection: u64,
+    /// When the call began, if it writes; otherwise 0.
     pub entered: u64,
     /// Calls inside this one that are none of a TLS session.
     pub inside: u32,
@@ -81,14 +82,6 @@ impl Thread {
         self.connection = connection;
         true
     }
-}
-
-/// Whether this thread is in a TLS call that moves plaintext, now or from before, at this very moment.
-#[inline(always)]
-pub fn is_in_call(pid_tgid: u64) -> bool {
-    // SAFETY: an element of our map that only this thread uses.
-    let Some(thread) = (unsafe { THREADS.get(&pid_tgid) }) else { return false };
-    matches!(thread.active, DATA | FLUSHING) && thread.is_around(registers::user_stack())
 }
 
 /// The session whose call this thread is in, of whatever kind, where its stack ends at `stack`.
@@ -140,13 +133,15 @@ pub fn learn(session: &mut Session, connection: u64, source: u64, pid_tgid: u64)
     }
 }
 
-/// Binds the TLS call that this thread is in, if any, to the connection. Whether there is one.
+/// Binds the TLS call that this thread is in, if it is in one that moves plaintext, now or from before, at this very
+/// moment, to the connection, if that carries ciphertext. Whether it is bound.
 #[inline(always)]
-pub fn bind(pid_tgid: u64, connection: u64) -> bool {
+pub fn bind(pid_tgid: u64, connection: u64, carries_ciphertext: impl FnOnce() -> bool) -> bool {
     let Some(thread) = THREADS.get_ptr_mut(&pid_tgid) else { return false };
     // SAFETY: an element of our map that only this thread uses.
     let thread = unsafe { &mut *thread };
-    thread.bind(connection)
+    let in_call = matches!(thread.active, DATA | FLUSHING) && thread.is_around(registers::user_stack());
+    in_call && carries_ciphertext() && thread.bind(connection)
 }
 
 #[inline(always)]
@@ -183,7 +178,8 @@ fn enter(ctx: &ProbeContext, active: u32, write: bool, length: Option<usize>) {
         buffer: ctx.arg(1).unwrap_or(0),
         length: length.and_then(|index| ctx.arg(index)).unwrap_or(0),
         connection: 0,
-        entered: ship::now(),
+        // How long a read waited for its bytes tells nothing of when they came.
+        entered: if write { ship::now() } else { 0 },
         inside: 0,
         pieces: ctx.arg(2).unwrap_or(0),
     };
@@ -282,6 +278,7 @@ pub fn advance(thread: &Thread, pid_tgid: u64, length: u64, cookie: u64) -> Opti
     let position = *counter;
     *counter += length;
     let now = ship::now();
+    let elapsed = if thread.entered == 0 { 0 } else { (now - thread.entered) as u32 };
     let header = Header {
         kind: kind::DATA,
         program: cookie as u8,
@@ -291,7 +288,7 @@ pub fn advance(thread: &Thread, pid_tgid: u64, length: u64, cookie: u64) -> Opti
         pid_tgid,
         connection: session.id,
     };
-    Some(Data { header, position, length: length as u32, elapsed: (now - thread.entered) as u32 })
+    Some(Data { header, position, length: length as u32, elapsed })
 }
 
 #[inline(always)]

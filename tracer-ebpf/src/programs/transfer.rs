@@ -86,9 +86,12 @@ pub fn ended(transfer: &Transfer, source: impl crate::source::Source) {
 
 #[inline(always)]
 fn stream(transfer: &Transfer, socket: &mut Socket, pid_tgid: u64, source: impl crate::source::Source) {
-    let nested = tls::is_in_call(pid_tgid)
-        && (socket.flags & socket_flag::TLS != 0 || ciphertext::begins(transfer, source))
-        && tls::bind(pid_tgid, socket.id);
+    let tls = socket.flags & socket_flag::TLS != 0;
+    if tls && transfer.result < 0 {
+        // Nothing moved, in whatever call.
+        return;
+    }
+    let nested = tls::bind(pid_tgid, socket.id, || tls || ciphertext::begins(transfer, source));
     if nested || go::bind(pid_tgid, socket.id) || ciphertext::carries(transfer, pid_tgid, socket.id, source) {
         socket.flags |= socket_flag::TLS;
         if !shed::takes_socket(socket) {

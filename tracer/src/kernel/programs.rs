@@ -268,6 +268,7 @@ impl Kernel {
     pub fn add_go_process(&mut self, pid: u32, tcp_read: Option<u64>) -> Result<bool, KernelError> {
         let new = self.go_processes.get(&pid, 0).is_err();
         self.go_processes.insert(pid, tcp_read.unwrap_or(0), 0).map_err(map_error("GO_PROCESSES"))?;
+        self.switches.set(switch::GO, 1, 0).map_err(map_error("SWITCHES"))?;
         Ok(new)
     }
 
