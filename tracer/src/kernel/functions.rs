@@ -11,14 +11,12 @@ pub struct Function {
     /// With how many parameters the programs know it.
     parameters: &'static [usize],
     presence: Presence,
-    /// The programs.
+    /// The programs; see also [`KRETPROBE`].
     pub fentry: &'static str,
     /// See `fentry`.
     pub fexit: &'static str,
     /// See `fentry`.
     pub kprobe: &'static str,
-    /// See `fentry`.
-    pub kretprobe: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +26,9 @@ enum Presence {
     Sometimes,
 }
 use Presence::{Always, Sometimes};
+
+/// The program that is attached to the end of each when kprobes are used.
+pub const KRETPROBE: &str = "kretprobe_transfer";
 
 /// Why the functions of a kernel cannot be followed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,7 +56,6 @@ macro_rules! functions {
             fentry: concat!("fentry_", $name $(, $variant)?),
             fexit: concat!("fexit_", $name $(, $variant)?),
             kprobe: concat!("kprobe_", $name $(, $variant)?),
-            kretprobe: concat!("kretprobe_", $name $(, $variant)?),
         }),*]
     };
 }

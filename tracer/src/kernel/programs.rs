@@ -10,7 +10,7 @@ use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use tracer_ebpf::{Counters, GOROUTINE_CALL, GoroutineKey, Socket, process_flag, socket_flag};
 
 use super::btf::{Btf, BtfError};
-use super::functions::{self, Function, FunctionError};
+use super::functions::{self, Function, FunctionError, KRETPROBE};
 use super::layout;
 use super::probes::{Placer, Point, Probe, Remover};
 use crate::sys;
@@ -447,7 +447,9 @@ fn trampoline<P: Trampoline>(ebpf: &mut Ebpf, function: &Function, btf: &aya::Bt
 
 fn kernel_probe(ebpf: &mut Ebpf, name: &'static str, function: &str) -> Result<(), KernelError> {
     let program: &mut KProbe = program(ebpf, name)?;
-    program.load().map_err(program_error(name))?;
+    if program.fd().is_err() {
+        program.load().map_err(program_error(name))?;
+    }
     program.attach(function, 0).map_err(program_error(name))?;
     Ok(())
 }
@@ -476,7 +478,7 @@ fn attach_source(ebpf: &mut Ebpf, hook: Hook, types: &Btf, btf: &aya::Btf) -> Re
         }
         Hook::Kprobe => functions(types)?.into_iter().try_for_each(|function| {
             // The entry last: an entry whose end is not seen would stay behind.
-            kernel_probe(ebpf, function.kretprobe, function.name)?;
+            kernel_probe(ebpf, KRETPROBE, function.name)?;
             kernel_probe(ebpf, function.kprobe, function.name)
         }),
         Hook::Auto => Err(KernelError::NoHook("auto".into())),
