@@ -10,6 +10,7 @@ use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use tracer_ebpf::{Counters, GOROUTINE_CALL, GoroutineKey, Socket, process_flag, socket_flag, switch};
 
 use super::btf::{Btf, BtfError};
+use super::functions::{self, Function, FunctionError, KRETPROBE};
 use super::layout;
 use super::probes::{Placer, Point, Probe, Remover};
 use crate::sys;
@@ -93,6 +94,9 @@ pub enum KernelError {
         /// What to do about it.
         hint: &'static str,
     },
+    /// A function that the programs follow is not as they know it.
+    #[error("cannot attach: {0}")]
+    Function(#[from] FunctionError),
     /// No source of socket transfers works on this kernel.
     #[error("cannot attach: no source of socket transfers works on this kernel ({0})")]
     NoHook(String),
@@ -412,51 +416,6 @@ fn attach_hook(ebpf: &mut Ebpf, hook: Hook, types: &Btf, btf: &aya::Btf) -> Resu
 /// Where kernels with kprobes tell the type of their events.
 const KPROBE_EVENTS: &str = "/sys/bus/event_source/devices/kprobe";
 
-/// A function under the system calls, and the programs that are attached to it.
-struct Function {
-    name: &'static str,
-    parameters: usize,
-    fentry: &'static str,
-    fexit: &'static str,
-    kprobe: &'static str,
-    kretprobe: &'static str,
-}
-
-macro_rules! functions {
-    ($($name:literal $($variant:literal)?: $parameters:literal),* $(,)?) => {
-        [$(Function {
-            name: $name,
-            parameters: $parameters,
-            fentry: concat!("fentry_", $name $(, $variant)?),
-            fexit: concat!("fexit_", $name $(, $variant)?),
-            kprobe: concat!("kprobe_", $name $(, $variant)?),
-            kretprobe: concat!("kretprobe_", $name $(, $variant)?),
-        }),*]
-    };
-}
-
-/// `nonblock` has been a parameter of its own before Linux 5.19.
-static FUNCTIONS: [Function; 13] = functions!(
-    "tcp_sendmsg": 3,
-    "tcp_recvmsg": 5,
-    "tcp_recvmsg" "_nonblock": 6,
-    "udp_sendmsg": 3,
-    "udp_recvmsg": 5,
-    "udp_recvmsg" "_nonblock": 6,
-    "udpv6_sendmsg": 3,
-    "udpv6_recvmsg": 5,
-    "udpv6_recvmsg" "_nonblock": 6,
-    "unix_stream_sendmsg": 3,
-    "unix_stream_recvmsg": 4,
-    "tcp_sendpage": 5,
-    "tcp_splice_read": 5,
-);
-
-/// Those that this kernel has: sendpage is gone since Linux 6.5, IPv6 may be left out.
-fn functions(types: &Btf) -> impl Iterator<Item = &'static Function> + '_ {
-    FUNCTIONS.iter().filter(|function| types.parameters(function.name) == Some(function.parameters))
-}
-
 /// A program on a trampoline.
 trait Trampoline: Sized {
     fn name(function: &Function) -> &'static str;
@@ -489,9 +448,16 @@ fn trampoline<P: Trampoline>(ebpf: &mut Ebpf, function: &Function, btf: &aya::Bt
 
 fn kernel_probe(ebpf: &mut Ebpf, name: &'static str, function: &str) -> Result<(), KernelError> {
     let program: &mut KProbe = program(ebpf, name)?;
-    program.load().map_err(program_error(name))?;
+    if program.fd().is_err() {
+        program.load().map_err(program_error(name))?;
+    }
     program.attach(function, 0).map_err(program_error(name))?;
     Ok(())
+}
+
+/// The functions of this kernel that take part.
+fn functions(types: &Btf) -> Result<Vec<&'static Function>, KernelError> {
+    Ok(functions::select(|name| types.parameters(name))?)
 }
 
 fn attach_source(ebpf: &mut Ebpf, hook: Hook, types: &Btf, btf: &aya::Btf) -> Result<(), KernelError> {
@@ -503,7 +469,7 @@ fn attach_source(ebpf: &mut Ebpf, hook: Hook, types: &Btf, btf: &aya::Btf) -> Re
                 Err(KernelError::NoHook(format!("no tracepoint {name}: needs Linux 6.3 or later")))
             }
         }),
-        Hook::Fentry => functions(types).try_for_each(|function| {
+        Hook::Fentry => functions(types)?.into_iter().try_for_each(|function| {
             trampoline::<FEntry>(ebpf, function, btf)?;
             trampoline::<FExit>(ebpf, function, btf)
         }),
@@ -511,9 +477,9 @@ fn attach_source(ebpf: &mut Ebpf, hook: Hook, types: &Btf, btf: &aya::Btf) -> Re
         Hook::Kprobe if !Path::new(KPROBE_EVENTS).exists() => {
             Err(KernelError::NoHook(format!("no kprobes: {KPROBE_EVENTS} is missing (CONFIG_KPROBE_EVENTS)")))
         }
-        Hook::Kprobe => functions(types).try_for_each(|function| {
+        Hook::Kprobe => functions(types)?.into_iter().try_for_each(|function| {
             // The entry last: an entry whose end is not seen would stay behind.
-            kernel_probe(ebpf, function.kretprobe, function.name)?;
+            kernel_probe(ebpf, KRETPROBE, function.name)?;
             kernel_probe(ebpf, function.kprobe, function.name)
         }),
         Hook::Auto => Err(KernelError::NoHook("auto".into())),

@@ -30,7 +30,7 @@ fn send(arguments: &impl Arguments) {
     enter(arguments.at(0), arguments.at(1), true, 0);
 }
 
-/// `(sk, msg, len, flags, addr_len)`: since Linux 5.19.
+/// `(sk, msg, len, flags, addr_len)` since Linux 5.19, `(sk, msg, len, flags)` in 7.2.
 #[inline(always)]
 fn receive(arguments: &impl Arguments) {
     enter(arguments.at(0), arguments.at(1), false, arguments.at(3) as i32);
@@ -75,8 +75,22 @@ fn fixed<const N: usize>(ctx: &FExitContext) -> i32 {
     ctx.arg(N)
 }
 
+/// Where the number of parameters is not known here: since Linux 5.17 the kernel tells (bpf_get_func_ret).
+#[inline(always)]
+fn told(ctx: &FExitContext) -> i32 {
+    ctx.ret().unwrap_or_else(|error| error)
+}
+
+/// At the end of every function that kprobes are in: unlike fexit, one program serves them all, and the kernel verifies
+/// but one, of the longest there are.
+#[kretprobe]
+pub fn kretprobe_transfer(ctx: RetProbeContext) -> u32 {
+    exit(ctx.ret());
+    0
+}
+
 macro_rules! functions {
-    ($($function:literal: $fentry:ident, $fexit:ident, $kprobe:ident, $kretprobe:ident, $enter:ident, $result:expr;)*) => {
+    ($($function:literal: $fentry:ident, $fexit:ident, $kprobe:ident, $enter:ident, $result:expr;)*) => {
         $(
             #[fentry(function = $function)]
             pub fn $fentry(ctx: FEntryContext) -> i32 {
@@ -95,28 +109,22 @@ macro_rules! functions {
                 $enter(&ctx);
                 0
             }
-
-            #[kretprobe(function = $function)]
-            pub fn $kretprobe(ctx: RetProbeContext) -> u32 {
-                exit(ctx.ret());
-                0
-            }
         )*
     };
 }
 
 functions! {
-    "tcp_sendmsg": fentry_tcp_sendmsg, fexit_tcp_sendmsg, kprobe_tcp_sendmsg, kretprobe_tcp_sendmsg, send, fixed::<3>;
-    "tcp_recvmsg": fentry_tcp_recvmsg, fexit_tcp_recvmsg, kprobe_tcp_recvmsg, kretprobe_tcp_recvmsg, receive, fixed::<5>;
-    "tcp_recvmsg": fentry_tcp_recvmsg_nonblock, fexit_tcp_recvmsg_nonblock, kprobe_tcp_recvmsg_nonblock, kretprobe_tcp_recvmsg_nonblock, receive_nonblock, fixed::<6>;
-    "udp_sendmsg": fentry_udp_sendmsg, fexit_udp_sendmsg, kprobe_udp_sendmsg, kretprobe_udp_sendmsg, send, fixed::<3>;
-    "udp_recvmsg": fentry_udp_recvmsg, fexit_udp_recvmsg, kprobe_udp_recvmsg, kretprobe_udp_recvmsg, receive, fixed::<5>;
-    "udp_recvmsg": fentry_udp_recvmsg_nonblock, fexit_udp_recvmsg_nonblock, kprobe_udp_recvmsg_nonblock, kretprobe_udp_recvmsg_nonblock, receive_nonblock, fixed::<6>;
-    "udpv6_sendmsg": fentry_udpv6_sendmsg, fexit_udpv6_sendmsg, kprobe_udpv6_sendmsg, kretprobe_udpv6_sendmsg, send, fixed::<3>;
-    "udpv6_recvmsg": fentry_udpv6_recvmsg, fexit_udpv6_recvmsg, kprobe_udpv6_recvmsg, kretprobe_udpv6_recvmsg, receive, fixed::<5>;
-    "udpv6_recvmsg": fentry_udpv6_recvmsg_nonblock, fexit_udpv6_recvmsg_nonblock, kprobe_udpv6_recvmsg_nonblock, kretprobe_udpv6_recvmsg_nonblock, receive_nonblock, fixed::<6>;
-    "unix_stream_sendmsg": fentry_unix_stream_sendmsg, fexit_unix_stream_sendmsg, kprobe_unix_stream_sendmsg, kretprobe_unix_stream_sendmsg, unix_send, fixed::<3>;
-    "unix_stream_recvmsg": fentry_unix_stream_recvmsg, fexit_unix_stream_recvmsg, kprobe_unix_stream_recvmsg, kretprobe_unix_stream_recvmsg, unix_receive, fixed::<4>;
-    "tcp_sendpage": fentry_tcp_sendpage, fexit_tcp_sendpage, kprobe_tcp_sendpage, kretprobe_tcp_sendpage, send_page, fixed::<5>;
-    "tcp_splice_read": fentry_tcp_splice_read, fexit_tcp_splice_read, kprobe_tcp_splice_read, kretprobe_tcp_splice_read, splice_read, fixed::<5>;
+    "tcp_sendmsg": fentry_tcp_sendmsg, fexit_tcp_sendmsg, kprobe_tcp_sendmsg, send, fixed::<3>;
+    "tcp_recvmsg": fentry_tcp_recvmsg, fexit_tcp_recvmsg, kprobe_tcp_recvmsg, receive, told;
+    "tcp_recvmsg": fentry_tcp_recvmsg_nonblock, fexit_tcp_recvmsg_nonblock, kprobe_tcp_recvmsg_nonblock, receive_nonblock, fixed::<6>;
+    "udp_sendmsg": fentry_udp_sendmsg, fexit_udp_sendmsg, kprobe_udp_sendmsg, send, fixed::<3>;
+    "udp_recvmsg": fentry_udp_recvmsg, fexit_udp_recvmsg, kprobe_udp_recvmsg, receive, told;
+    "udp_recvmsg": fentry_udp_recvmsg_nonblock, fexit_udp_recvmsg_nonblock, kprobe_udp_recvmsg_nonblock, receive_nonblock, fixed::<6>;
+    "udpv6_sendmsg": fentry_udpv6_sendmsg, fexit_udpv6_sendmsg, kprobe_udpv6_sendmsg, send, fixed::<3>;
+    "udpv6_recvmsg": fentry_udpv6_recvmsg, fexit_udpv6_recvmsg, kprobe_udpv6_recvmsg, receive, told;
+    "udpv6_recvmsg": fentry_udpv6_recvmsg_nonblock, fexit_udpv6_recvmsg_nonblock, kprobe_udpv6_recvmsg_nonblock, receive_nonblock, fixed::<6>;
+    "unix_stream_sendmsg": fentry_unix_stream_sendmsg, fexit_unix_stream_sendmsg, kprobe_unix_stream_sendmsg, unix_send, fixed::<3>;
+    "unix_stream_recvmsg": fentry_unix_stream_recvmsg, fexit_unix_stream_recvmsg, kprobe_unix_stream_recvmsg, unix_receive, fixed::<4>;
+    "tcp_sendpage": fentry_tcp_sendpage, fexit_tcp_sendpage, kprobe_tcp_sendpage, send_page, fixed::<5>;
+    "tcp_splice_read": fentry_tcp_splice_read, fexit_tcp_splice_read, kprobe_tcp_splice_read, splice_read, fixed::<5>;
 }
