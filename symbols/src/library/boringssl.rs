@@ -11,6 +11,10 @@
 //!   session, data and length on to a method of the session's protocol.
 //! - The methods of TLS are a table that begins with "no DTLS" and has at that method's place a function of ssl/s3_pkt.cc.
 //!   `SSL_new` calls its first method to make the session, and the second one ends it.
+//!
+//! `BIO_write` and `BIO_read` are what ssl/ssl_buffer.cc calls of those functions of crypto/bio/bio.cc that refuse two
+//! things, and `BIO_write` is the later one. That is not certain, and need not be: what it is given counts only when
+//! a socket sends the same bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,6 +34,14 @@ const BAD_LENGTH: u64 = 111;
 const NULL_SSL_CTX: u64 = 185;
 const SSL_HANDSHAKE_FAILURE: u64 = 215;
 const UNINITIALIZED: u64 = 226;
+
+/// ERR_LIB_BIO, and its reasons (include/openssl/bio.h).
+const BIO: u64 = 17;
+const BIO_UNINITIALIZED: u64 = 114;
+const UNSUPPORTED_METHOD: u64 = 115;
+
+/// What calls the BIOs.
+pub(super) const BUFFER: &str = "ssl/ssl_buffer.cc";
 
 /// Places in `SSL_PROTOCOL_METHOD` (ssl/internal.h): `is_dtls`, `ssl_new`, `ssl_free`, …
 const METHOD_NEW: u64 = 8;
@@ -86,6 +98,20 @@ pub(super) fn find(image: &Image<'_>) -> Option<Vec<(Wanted, Symbol<'static>)>> 
         function("ssl_new", Role::Clear, 1, new),
         function("ssl_free", Role::Free, 1, free),
     ])
+}
+
+/// `BIO_write(bio, data, length)`, perhaps.
+pub(super) fn bio_write(image: &Image<'_>) -> Option<Symbol<'static>> {
+    let extents = Extents::of(image);
+    let called: BTreeSet<u64> =
+        reporters(image, &extents, BUFFER, SSL).iter().flat_map(|function| function.flow.callees()).collect();
+    let refuses = BTreeSet::from([BIO_UNINITIALIZED, UNSUPPORTED_METHOD]);
+    let bios = reporters(image, &extents, "crypto/bio/bio.cc", BIO).into_iter();
+    let found = bios.filter(|function| function.reasons() == refuses && called.contains(&function.extent.0));
+    let mut found: Vec<_> = found.map(|function| (function.line_of(UNSUPPORTED_METHOD), function.extent)).collect();
+    found.sort_unstable();
+    let [(Some(read), _), (Some(write), extent)] = found[..] else { return None };
+    (read < write).then(|| function("BIO_write", Role::Ciphertext, 3, extent).1)
 }
 
 fn function(name: &'static str, role: Role, arguments: usize, extent: (u64, u64)) -> (Wanted, Symbol<'static>) {
