@@ -70,6 +70,9 @@ def ask(options):
         except grpc.RpcError as error:
             note(method, 1, 0, error.code(), error.details())
 
+    if options.wait:
+        print("ready", flush=True)
+        sys.stdin.readline()
     channel = connect(options)
     for size in (0, 1, 100, options.size):
         unary("Echo", b"x" * size)
@@ -98,6 +101,7 @@ def main():
     parser.add_argument("--size", type=int, default=20000, help="of the largest message")
     parser.add_argument("--calls", type=int, default=10, help="small ones, after all others")
     parser.add_argument("--at-once", type=int, default=10)
+    parser.add_argument("--wait", action="store_true", help="to connect, until a line comes in")
     options = parser.parse_args()
     {"serve": serve, "ask": ask}[options.what](options)
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::{
-    Differences, Outcome, Row, Server, Tracer, Wire, make_certificate, python, run, unused_port, wait_until,
+    Differences, Held, Outcome, Row, Server, Tracer, Wire, make_certificate, python, run, unused_port, wait_until,
 };
 
 /// The service and its client: see there. The client writes a line for each call, in the order in which they begin:
@@ -126,9 +126,10 @@ fn serves(tls: bool) -> Outcome {
 
 fn asks(tls: bool) -> Outcome {
     let service = Service::start(tls);
-    let (interpreter, arguments) = (python(), service.ask(AT_ONCE));
-    let command: Vec<&str> = std::iter::once(&interpreter).chain(&arguments).map(String::as_str).collect();
-    let outcome = Tracer::launch(&["--max-capture", "256K"], &command).wait();
+    let client = Held::start(Command::new(python()).args(service.ask(AT_ONCE)).arg("--wait"));
+    let tracer = Tracer::attach(&[client.pid()], &["--max-capture", "256K"]);
+    client.go("\n");
+    let outcome = tracer.wait();
     outcome.assert_success();
     compare(&service, &outcome, "client");
     outcome
