@@ -5,7 +5,7 @@
 
 use memchr::memmem;
 
-use super::{Function, Role};
+use super::{Function, Role, boringssl};
 use crate::{
     FileOffset,
     arch::{Flow, Prototype, site},
@@ -35,14 +35,15 @@ const LOADED: &str = "_dl_debug_state";
 
 /// Whether a file may have anything to do with it.
 pub(crate) fn is_likely(elf: &[u8]) -> bool {
-    ["BIO_write\0", "SSL_do_handshake\0", "SSL_set_bio\0", "SSL_set0_wbio\0", "_dl_debug_state\0"]
+    ["BIO_write\0", "SSL_do_handshake\0", "SSL_set_bio\0", "SSL_set0_wbio\0", "_dl_debug_state\0", boringssl::BUFFER]
         .iter()
         .any(|name| memmem::find(elf, name.as_bytes()).is_some())
 }
 
 pub(crate) fn of(image: &Image<'_>) -> Linkage {
     let function = |name| image.function(name);
-    let written = function("BIO_write").and_then(|symbol| written(image, symbol));
+    let write = function("BIO_write").or_else(|| boringssl::bio_write(image));
+    let written = write.and_then(|symbol| written(image, symbol));
     let handshake = function("SSL_do_handshake").and_then(|symbol| handshake(image, symbol));
     Linkage {
         ciphertext: written.into_iter().chain(handshake).collect(),

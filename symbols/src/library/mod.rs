@@ -1,5 +1,6 @@
 //! The TLS libraries that are known: one file each, and one line in [`ALL`].
 
+mod boringssl;
 mod gnutls;
 mod go;
 pub(crate) mod linkage;

@@ -7,7 +7,7 @@
 use memchr::memmem;
 
 use super::{
-    Function, Inner, LibraryKind, Role, TlsLibrary,
+    Function, Inner, LibraryKind, Role, TlsLibrary, boringssl,
     pair::{Surroundings, Wanted, choose, choose_all, inner_call},
     stripped,
 };
@@ -78,7 +78,7 @@ fn unnamed(image: &Image<'_>) -> Option<TlsLibrary> {
         LibraryKind::OpenSsl
     };
     let mut library = TlsLibrary::new(kind, version(image));
-    let found = if kind == LibraryKind::OpenSsl { stripped::find(image) } else { None };
+    let found = if kind == LibraryKind::OpenSsl { stripped::find(image) } else { boringssl::find(image) };
     let chosen = found.and_then(|found| {
         found.into_iter().map(|(wanted, symbol)| choose(image, wanted, symbol, &AROUND)).collect::<Option<_>>()
     });

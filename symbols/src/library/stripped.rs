@@ -14,7 +14,7 @@
 //! `SSL_free` makes no reports. That a session is another one than before at the same address is learnt where it
 //! begins: `SSL_new` resets it, by `SSL_clear`, since 3.2 by `ossl_ssl_connection_reset`.
 //!
-//! BoringSSL's reports tell the line only, which differs between any two versions: it is not looked for.
+//! BoringSSL's reports name no functions: see [`super::boringssl`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -142,18 +142,27 @@ type Read = fn(&Image<'_>, &ConstantCall) -> Option<Option<&'static str>>;
 
 /// The reports of all functions that load one of these addresses.
 fn collect(image: &Image<'_>, extents: &Extents, loaded: &BTreeSet<u64>, read: Read) -> Vec<Report> {
-    let loads = loads_of(image, loaded);
-    let candidates: BTreeSet<(u64, u64)> =
-        loads.into_iter().filter_map(|load| extents.around(load)).map(|extent| (extent.start, extent.end)).collect();
     let mut reports = vec![];
-    for extent in candidates.into_iter().take(MAX_CANDIDATES) {
-        let Some(flow) = Flow::decode(image, extent.0, extent.1) else { continue };
+    for (extent, flow) in functions_loading(image, extents, loaded) {
         let calls = flow.constant_calls();
         let read =
             calls.iter().filter_map(|call| Some(Report { extent, target: call.target, name: read(image, call)? }));
         reports.extend(read);
     }
     reports
+}
+
+/// The functions that load one of these addresses, by their extents.
+pub(super) fn functions_loading(
+    image: &Image<'_>,
+    extents: &Extents,
+    loaded: &BTreeSet<u64>,
+) -> Vec<((u64, u64), Flow)> {
+    let loads = loads_of(image, loaded);
+    let candidates: BTreeSet<(u64, u64)> =
+        loads.into_iter().filter_map(|load| extents.around(load)).map(|extent| (extent.start, extent.end)).collect();
+    let decoded = candidates.into_iter().take(MAX_CANDIDATES);
+    decoded.filter_map(|extent| Some((extent, Flow::decode(image, extent.0, extent.1)?))).collect()
 }
 
 /// `ERR_set_debug(file, line, function)`

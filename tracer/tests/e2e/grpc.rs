@@ -1,5 +1,7 @@
 //! gRPC: a Python server and client, each traced. The witnesses are what they write down themselves.
 
+use std::net::TcpStream;
+use std::path::Path;
 use std::process::Command;
 
 use rustix::process::Signal;
@@ -7,92 +9,15 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::{
-    Differences, Outcome, Server, Tracer, Wire, make_certificate, python, run, unused_port, wait_until,
+    Differences, Held, Outcome, Row, Server, Tracer, Wire, make_certificate, python, run, unused_port, wait_until,
 };
 
-/// A service without generated code: messages are bytes.
-const SERVER: &str = r#"
-import concurrent.futures, sys, time
-import grpc
-port, directory = sys.argv[1:3]
-def echo(request, context):
-    return request
-def refuse(request, context):
-    context.abort(grpc.StatusCode.FAILED_PRECONDITION, "sold out: 100 %, für immer")
-def sleep(request, context):
-    time.sleep(1)
-    return request
-def count(request, context):
-    for number in range(int(request)):
-        yield b"message %d" % number
-def join(requests, context):
-    return b",".join(requests)
-def talk(requests, context):
-    for request in requests:
-        yield request
-methods = {
-    "Echo": grpc.unary_unary_rpc_method_handler(echo),
-    "Refuse": grpc.unary_unary_rpc_method_handler(refuse),
-    "Sleep": grpc.unary_unary_rpc_method_handler(sleep),
-    "Count": grpc.unary_stream_rpc_method_handler(count),
-    "Join": grpc.stream_unary_rpc_method_handler(join),
-    "Talk": grpc.stream_stream_rpc_method_handler(talk),
-}
-server = grpc.server(concurrent.futures.ThreadPoolExecutor(max_workers=8))
-server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.v1.Service", methods),))
-if port.startswith("tls:"):
-    key, certificate = (open(directory + "/" + name, "rb").read() for name in ("key.pem", "cert.pem"))
-    server.add_secure_port("127.0.0.1:" + port[4:], grpc.ssl_server_credentials([(key, certificate)]))
-else:
-    server.add_insecure_port("127.0.0.1:" + port)
-server.start()
-open(directory + "/ready", "w").close()
-server.wait_for_termination()
-"#;
+/// The service and its client: see there. The client writes a line for each call, in the order in which they begin:
+/// method, messages sent, messages received, status.
+const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/goldens/programs/grpc_service.py");
 
-/// Writes a line for each call, in the order in which they begin: method, messages sent, messages received, status. Its
-/// third argument is how many calls it makes at once.
-const CLIENT: &str = r#"
-import json, sys
-import grpc
-port, directory = sys.argv[1:3]
-if port.startswith("tls:"):
-    credentials = grpc.ssl_channel_credentials(open(directory + "/cert.pem", "rb").read())
-    channel = grpc.secure_channel("127.0.0.1:" + port[4:], credentials)
-else:
-    channel = grpc.insecure_channel("127.0.0.1:" + port)
-log = open(directory + "/calls", "w")
-def note(method, sent, received, code, message=None):
-    print(json.dumps([method, sent, received, code.value[0], message]), file=log)
-def path(method):
-    return "/test.v1.Service/" + method
-def unary(method, message, timeout=20):
-    try:
-        reply = channel.unary_unary(path(method))(message, timeout=timeout)
-        note(method, 1, 1, grpc.StatusCode.OK)
-        return reply
-    except grpc.RpcError as error:
-        note(method, 1, 0, error.code(), error.details())
-for size in (0, 1, 100, 70000):
-    assert unary("Echo", b"x" * size) == b"x" * size
-unary("Refuse", b"please")
-unary("Missing", b"anyone")
-replies = list(channel.unary_stream(path("Count"))(b"5"))
-note("Count", 1, len(replies), grpc.StatusCode.OK)
-channel.stream_unary(path("Join"))(iter([b"a", b"b", b"c", b"d"]))
-note("Join", 4, 1, grpc.StatusCode.OK)
-replies = list(channel.stream_stream(path("Talk"))(iter([b"one", b"two", b"three"])))
-note("Talk", 3, len(replies), grpc.StatusCode.OK)
-unary("Sleep", b"too long", timeout=0.3)
-echo = channel.unary_unary(path("Echo"))
-at_once = int(sys.argv[3])
-for first in range(0, 100, at_once):
-    futures = [echo.future(b"call %d" % number) for number in range(first, min(first + at_once, 100))]
-    for future in futures:
-        future.result()
-        note("Echo", 1, 1, grpc.StatusCode.OK)
-channel.close()
-"#;
+/// Calls that the client makes at once of a traced server.
+const MANY_AT_ONCE: &str = "100";
 
 /// Calls that a traced client makes at once. What it has to say it sends in one call, in some 25 pieces for each of them,
 /// of which only the first 52 are seen (docs/limits.md).
@@ -112,14 +37,18 @@ impl Service {
         make_certificate(directory.path());
         let port = unused_port();
         let mut command = Command::new(python());
-        command.args(["-c", SERVER]).args(arguments(port, tls, &directory));
+        command.args([PROGRAM, "serve", &port.to_string()]).args(tls_arguments(tls, &directory));
         let server = Server::start(&command, Signal::TERM);
-        wait_until("the gRPC server is ready", || directory.path().join("ready").exists());
+        wait_until("the gRPC server is ready", || TcpStream::connect(("127.0.0.1", port)).is_ok());
         Self { port, tls, server, directory }
     }
 
-    fn arguments(&self) -> [String; 2] {
-        arguments(self.port, self.tls, &self.directory)
+    /// What the client is told.
+    fn ask(&self, at_once: &str) -> Vec<String> {
+        let log = path(&self.directory.path().join("calls"));
+        let port = self.port.to_string();
+        let fixed = [PROGRAM, "ask", &port, "--log", &log, "--size", "70000", "--calls", "100", "--at-once", at_once];
+        fixed.map(str::to_owned).into_iter().chain(tls_arguments(self.tls, &self.directory)).collect()
     }
 
     fn calls(&self) -> Vec<Value> {
@@ -132,10 +61,12 @@ impl Service {
     }
 }
 
-/// What both scripts are told.
-fn arguments(port: u16, tls: bool, directory: &TempDir) -> [String; 2] {
-    let port = if tls { format!("tls:{port}") } else { port.to_string() };
-    [port, directory.path().to_str().expect("UTF-8").into()]
+fn tls_arguments(tls: bool, directory: &TempDir) -> Vec<String> {
+    if tls { vec!["--tls".to_owned(), path(directory.path())] } else { vec![] }
+}
+
+fn path(path: &Path) -> String {
+    path.to_str().expect("UTF-8").to_owned()
 }
 
 /// The record of each call. Those that were under way at once are alike.
@@ -183,21 +114,25 @@ fn compare(service: &Service, outcome: &Outcome, role: &'static str) {
     outcome.ledger().assert_nothing_lost();
 }
 
-fn serves(tls: bool) {
+fn serves(tls: bool) -> Outcome {
     let service = Service::start(tls);
     let tracer = Tracer::attach(&[service.server.pid()], &["--max-capture", "256K"]);
-    run(Command::new(python()).args(["-c", CLIENT]).args(service.arguments()).arg("100"));
+    run(Command::new(python()).args(service.ask(MANY_AT_ONCE)));
     tracer.wait_for(service.calls().len());
-    compare(&service, &tracer.stop(), "server");
+    let outcome = tracer.stop();
+    compare(&service, &outcome, "server");
+    outcome
 }
 
-fn asks(tls: bool) {
+fn asks(tls: bool) -> Outcome {
     let service = Service::start(tls);
-    let [port, directory] = service.arguments();
-    let outcome =
-        Tracer::launch(&["--max-capture", "256K"], &[&python(), "-c", CLIENT, &port, &directory, AT_ONCE]).wait();
+    let client = Held::start(Command::new(python()).args(service.ask(AT_ONCE)).arg("--wait"));
+    let tracer = Tracer::attach(&[client.pid()], &["--max-capture", "256K"]);
+    client.go("\n");
+    let outcome = tracer.wait();
     outcome.assert_success();
     compare(&service, &outcome, "client");
+    outcome
 }
 
 #[test]
@@ -208,4 +143,19 @@ fn server() {
 #[test]
 fn client() {
     asks(false);
+}
+
+/// gRPC's package has BoringSSL linked in, without symbols.
+const LIBRARY: [&str; 2] = ["BoringSSL (gRPC 1.85)", "error reports of the stripped library"];
+
+#[test]
+fn tls_server() {
+    let row = Row::new(LIBRARY[0], LIBRARY[1], "grpcio server");
+    row.passed(serves(true).records());
+}
+
+#[test]
+fn tls_client() {
+    let row = Row::new(LIBRARY[0], LIBRARY[1], "grpcio client");
+    row.passed(asks(true).records());
 }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use iced_x86::{Code, InstructionInfoFactory, OpKind, Register as Machine};
+
 use super::{
     flow::{Flow, Kind},
-    values::{ARGUMENTS, Value, states},
+    values::{ARGUMENTS, State, Value, states, states_before, writes_memory},
 };
 use crate::elf::Image;
 
@@ -17,20 +19,64 @@ pub(crate) struct ConstantCall {
     pub arguments: [Option<u64>; 6],
 }
 
+/// A call through a table of functions, and what of the caller's own arguments it passes on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MethodCall {
+    /// Where the function's address is in the table.
+    pub slot: u64,
+    /// Which of the function's own arguments the argument registers hold.
+    pub arguments: [Option<usize>; 6],
+}
+
 impl Flow {
-    /// The direct calls of a function.
-    pub fn constant_calls(&self) -> Vec<ConstantCall> {
+    /// The calls of functions that a table in memory names.
+    pub fn method_calls(&self) -> Vec<MethodCall> {
         let states = states(self, &BTreeSet::new());
         let calls = self.nodes.iter().filter_map(|(address, node)| {
-            let Kind::Call { target: Some(target), .. } = node.kind else { return None };
+            let instruction = &node.instruction;
+            let table = instruction.code() == Code::Call_rm64 && instruction.op0_kind() == OpKind::Memory;
+            let plain = instruction.memory_index() == Machine::None && !instruction.is_ip_rel_memory_operand();
+            (table && plain).then_some(())?;
             let state = states.get(address)?;
-            let constant = |register| match state.get(register) {
+            let own = |register| match state.get(register) {
+                Value::Argument(position) | Value::LowArgument(position) => Some(position),
+                _ => None,
+            };
+            Some(MethodCall { slot: instruction.memory_displacement64(), arguments: ARGUMENTS.map(own) })
+        });
+        calls.collect()
+    }
+
+    /// Whether the function itself, not what it calls, may change memory outside of its own stack.
+    pub fn stores(&self) -> bool {
+        let states = states(self, &BTreeSet::new());
+        let mut factory = InstructionInfoFactory::new();
+        self.nodes.iter().any(|(address, node)| {
+            let elsewhere = node.kind == Kind::Plain
+                && !node.instruction.is_stack_instruction()
+                && writes_memory(&node.instruction, &mut factory);
+            let on_stack = states.get(address).is_some_and(|state| state.stack_operand(&node.instruction).is_some());
+            elsewhere && !on_stack
+        })
+    }
+
+    /// The direct calls of a function; one that several ways lead to, for each of them.
+    pub fn constant_calls(&self) -> Vec<ConstantCall> {
+        let states = states(self, &BTreeSet::new());
+        let calls = self.nodes.iter().filter_map(|(address, node)| match node.kind {
+            Kind::Call { target: Some(target), .. } => Some((*address, target)),
+            _ => None,
+        });
+        let ways = calls.flat_map(|(address, target)| {
+            let constant = |state: &State, register| match state.get(register) {
                 Value::Constant(value) => Some(value),
                 _ => None,
             };
-            Some(ConstantCall { target, arguments: ARGUMENTS.map(constant) })
+            let arguments = move |state: State| ARGUMENTS.map(|register| constant(&state, register));
+            let states = states_before(self, &states, address).into_iter();
+            states.map(move |state| ConstantCall { target, arguments: arguments(state) })
         });
-        calls.collect()
+        ways.collect()
     }
 }
 

@@ -23,6 +23,9 @@ const CALLER_SAVED: [Machine; 9] = [
     Machine::R11,
 ];
 
+/// So far back from a call is looked for where ways to it met.
+const MAX_STRAIGHT: usize = 64;
+
 /// What a register is known to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Value {
@@ -106,6 +109,31 @@ pub(super) fn states(flow: &Flow, followed: &BTreeSet<u64>) -> BTreeMap<u64, Sta
     states
 }
 
+/// What holds before an instruction, by each of the ways that met last on the way to it: compilers let calls that differ
+/// in a constant share their end.
+pub(super) fn states_before(flow: &Flow, states: &BTreeMap<u64, State>, address: u64) -> Vec<State> {
+    let before = |address| flow.nodes.iter().filter(move |(_, node)| node.successors.contains(&address));
+    let mut straight = vec![];
+    let mut met = address;
+    let ways: Vec<_> = loop {
+        let ways: Vec<_> = before(met).collect();
+        match ways[..] {
+            [(only, node)] if *only != address && straight.len() < MAX_STRAIGHT => {
+                straight.push(node);
+                met = *only;
+            }
+            _ => break ways,
+        }
+    };
+    let mut factory = InstructionInfoFactory::new();
+    let mut on = |node: &Node, state| after(node, state, false, &mut factory);
+    let starts: Vec<State> = match ways[..] {
+        [] => states.get(&met).copied().into_iter().collect(),
+        _ => ways.into_iter().filter_map(|(way, node)| Some(on(node, *states.get(way)?))).collect(),
+    };
+    starts.into_iter().map(|start| straight.iter().rev().fold(start, |state, node| on(node, state))).collect()
+}
+
 fn after(node: &Node, mut state: State, followed: bool, factory: &mut InstructionInfoFactory) -> State {
     let instruction = &node.instruction;
     if matches!(node.kind, Kind::Call { .. }) {
@@ -149,6 +177,9 @@ fn known_value(instruction: &Instruction, state: &State) -> Option<Value> {
         }
         Code::Lea_r64_m => state.stack_operand(instruction).map(Value::Stack),
         Code::Mov_r32_imm32 => Some(Value::Constant(instruction.immediate(1))),
+        Code::Xor_r32_rm32 | Code::Xor_rm32_r32 if both_registers(instruction) => {
+            (instruction.op0_register() == instruction.op1_register()).then_some(Value::Constant(0))
+        }
         Code::Add_rm64_imm8 | Code::Add_rm64_imm32 => moved(instruction, state, 1),
         Code::Sub_rm64_imm8 | Code::Sub_rm64_imm32 => moved(instruction, state, -1),
         _ => None,
