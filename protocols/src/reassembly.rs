@@ -83,6 +83,8 @@ pub struct Reassembler {
     held: BTreeMap<u64, Held>,
     held_bytes: usize,
     limit: usize,
+    /// When what was handed out last moved.
+    latest: Span,
     tally: Tally,
 }
 
@@ -90,7 +92,14 @@ impl Reassembler {
     /// Holds at most `limit` bytes ahead of their turn. `start`: position of the stream's first byte; without it the
     /// first segment is the start.
     pub fn new(start: Option<u64>, limit: usize) -> Self {
-        Self { next: start, held: BTreeMap::new(), held_bytes: 0, limit, tally: Tally::default() }
+        Self {
+            next: start,
+            held: BTreeMap::new(),
+            held_bytes: 0,
+            limit,
+            latest: Span::default(),
+            tally: Tally::default(),
+        }
     }
 
     /// What happened so far.
@@ -194,7 +203,10 @@ impl Reassembler {
             }
             let held = entry.remove();
             self.held_bytes -= held.bytes.len() + size_of::<Held>();
-            self.deliver(&held.bytes, held.length, held.span, held.transfer_start, deliver);
+            // What came ahead of its turn has waited for what is in front of it: nobody could read it before.
+            let Span { start, end } = held.span;
+            let span = Span { start: start.max(self.latest.start), end: end.max(self.latest.end) };
+            self.deliver(&held.bytes, held.length, span, held.transfer_start, deliver);
         }
     }
 
@@ -206,6 +218,7 @@ impl Reassembler {
     }
 
     fn deliver(&mut self, bytes: &[u8], length: u64, span: Span, start: bool, deliver: &mut dyn FnMut(Chunk<'_>)) {
+        self.latest = span;
         if !bytes.is_empty() {
             self.tally.delivered += bytes.len() as u64;
             self.next = self.next.map(|next| next + bytes.len() as u64);
@@ -246,6 +259,7 @@ fn conflicts(held: &Held, from: usize, again: &[u8], covered: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Time;
 
     fn segment(position: u64, bytes: &[u8]) -> Segment<'_> {
         Segment { position, bytes, length: bytes.len() as u64, span: Span::default() }
@@ -273,6 +287,26 @@ mod tests {
         let tally = reassembler.tally();
         assert_eq!((tally.delivered, tally.duplicate, tally.conflicting, tally.lost), (9, 3, 3, 0));
         assert_eq!(reassembler.held(), 0);
+    }
+
+    #[test]
+    fn what_came_ahead_of_its_turn_passed_when_what_it_waited_for_did() {
+        let mut reassembler = Reassembler::new(Some(0), 1000);
+        let mut times = Vec::new();
+        let mut deliver = |chunk: Chunk<'_>| {
+            if let Chunk::Bytes { span, .. } = chunk {
+                times.push((span.start.0, span.end.0));
+            }
+        };
+        let during = |position, start, end| Segment {
+            span: Span { start: Time(start), end: Time(end) },
+            ..segment(position, b"ab")
+        };
+        reassembler.insert(during(2, 5, 6), &mut deliver);
+        reassembler.insert(during(4, 7, 12), &mut deliver);
+        reassembler.insert(during(0, 8, 9), &mut deliver);
+        reassembler.insert(during(6, 10, 11), &mut deliver);
+        assert_eq!(times, [(8, 9), (8, 9), (8, 12), (10, 11)]);
     }
 
     #[test]
