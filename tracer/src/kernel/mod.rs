@@ -5,6 +5,8 @@ pub mod layout;
 mod multi;
 mod probes;
 mod programs;
+mod tree;
 
 pub use probes::{Point, Probe};
 pub use programs::{Hook, Kernel, KernelError, Options};
+pub use tree::Keeper;
