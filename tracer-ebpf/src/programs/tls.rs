@@ -167,7 +167,8 @@ fn enter(ctx: &ProbeContext, active: u32, write: bool, length: Option<usize>) {
             return;
         }
     }
-    if thread.active != 0 {
+    // A process may have inherited the probe that it has got as well: then this is the same call.
+    if thread.active != 0 && (thread.session, thread.stack) != (session, stack) {
         count(|counters| counters.abandoned_calls += 1);
     }
     *thread = Thread {

@@ -65,7 +65,7 @@ impl Attacher {
     }
 
     /// A child runs the same program.
-    pub fn inherit(&mut self, parent: u32, child: u32) {
+    pub(super) fn inherit_ciphertext(&mut self, parent: u32, child: u32) {
         let state = self.processes.get(&parent).map(|process| process.ciphertext.state);
         self.processes.entry(child).or_default().ciphertext.state = state.unwrap_or_default();
     }

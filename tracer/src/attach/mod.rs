@@ -9,6 +9,7 @@ pub mod embedded;
 mod layer;
 pub mod library;
 mod maps;
+mod tree;
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
@@ -22,9 +23,10 @@ use symbols::{Arguments, Exit, Function, LibraryKind, Register, Role, Session, S
 use ciphertext::Ciphertext;
 pub use library::{Library, LibraryFile};
 pub use maps::{FileId, MappedFile, mapped_files};
+use tree::Tree;
 
 use crate::connections::Libraries;
-use crate::kernel::{Kernel, Point, Probe};
+use crate::kernel::{Keeper, Kernel, Point, Probe};
 use crate::record::now;
 
 /// The probes of the traced processes.
@@ -37,6 +39,7 @@ pub struct Attacher {
     since: HashMap<u32, HashMap<u8, Time>>,
     /// When they began to be taken away.
     until: Option<Time>,
+    tree: Tree,
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +50,9 @@ struct Process {
     ciphertext: Ciphertext,
     /// The TLS library of those whose functions serve other files too is loaded, and the kernel side knows where.
     layered: bool,
+    /// It has the probes of the tree.
+    in_tree: bool,
+    keeper: Option<Keeper>,
 }
 
 /// What a look at a process found.
@@ -196,6 +202,9 @@ impl Attacher {
 
     /// All probes of a library are in place; if a process has two of a kind, of the second one now.
     fn complete(&mut self, pid: u32, kind: LibraryKind) {
+        if self.has_inherited(pid, kind) {
+            return;
+        }
         self.since.entry(pid).or_default().insert(library::number(kind) as u8, now());
     }
 

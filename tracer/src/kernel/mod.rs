@@ -6,7 +6,9 @@ pub mod layout;
 mod multi;
 mod probes;
 mod programs;
+mod tree;
 
 pub use functions::FunctionError;
 pub use probes::{Point, Probe};
 pub use programs::{Hook, Kernel, KernelError, Options};
+pub use tree::Keeper;

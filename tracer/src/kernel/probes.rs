@@ -1,18 +1,19 @@
 //! Probes in the files of one process, and taking them away without making anybody wait.
 
 use std::num::NonZeroU32;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use aya::Ebpf;
-use aya::programs::UProbe;
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope};
+use aya::programs::{ProbeKind, UProbe};
 
 use super::multi::Multi;
 use super::programs::{KernelError, program, program_error};
+use super::tree::{Inherited, Tracefs};
 
 /// One place to probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub enum Probe {
     Event(UProbeLink),
     /// A multi link.
     Multi(OwnedFd),
+    /// One that children inherit.
+    Inherited(Inherited),
 }
 
 /// How probes are placed on this kernel.
@@ -80,14 +83,48 @@ impl Placer {
 
 fn event(ebpf: &mut Ebpf, file: &Path, point: &Point, pid: NonZeroU32) -> Result<Probe, KernelError> {
     let name = point.program;
-    let program: &mut UProbe = program(ebpf, name)?;
-    if program.fd().is_err() {
-        program.load().map_err(program_error(name))?;
-    }
+    let program = loaded(ebpf, name)?;
     let cookie = aya::features().bpf_cookie().then_some(point.cookie);
     let at = UProbeAttachPoint { location: UProbeAttachLocation::AbsoluteOffset(point.offset), cookie };
     let link = program.attach(at, file, UProbeScope::OneProcess(pid)).map_err(program_error(name))?;
     program.take_link(link).map(Probe::Event).map_err(program_error(name))
+}
+
+/// Puts probes into a file for a process of one thread and for all that it will beget.
+pub fn place_inherited(
+    tracefs: &mut Tracefs,
+    ebpf: &mut Ebpf,
+    file: &Path,
+    points: &[Point],
+    pid: NonZeroU32,
+) -> Result<Vec<Probe>, KernelError> {
+    let mut groups: Vec<Vec<&Point>> = Vec::new();
+    for point in points {
+        let alike = |group: &&mut Vec<&Point>| {
+            group.first().is_some_and(|first| (first.program, first.cookie) == (point.program, point.cookie))
+        };
+        match groups.iter_mut().find(alike) {
+            Some(group) => group.push(point),
+            None => groups.push(vec![point]),
+        }
+    }
+    let place = |group: Vec<&Point>| {
+        let name = group.first().map_or("", |point| point.program);
+        let program = loaded(ebpf, name)?;
+        let on_return = matches!(program.kind(), ProbeKind::Return);
+        let fd = program.fd().map_err(program_error(name))?.as_fd();
+        let placed = tracefs.place(fd, on_return, file, &group, pid);
+        placed.map(Probe::Inherited).map_err(|error| KernelError::probe(name, error))
+    };
+    groups.into_iter().map(place).collect()
+}
+
+fn loaded<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut UProbe, KernelError> {
+    let program: &mut UProbe = program(ebpf, name)?;
+    if program.fd().is_err() {
+        program.load().map_err(program_error(name))?;
+    }
+    Ok(program)
 }
 
 /// Takes probes away on threads of its own: the kernel makes each wait, and side by side they wait but once.

@@ -12,7 +12,8 @@ use tracer_ebpf::{Counters, GOROUTINE_CALL, GoroutineKey, Socket, process_flag, 
 use super::btf::{Btf, BtfError};
 use super::functions::{self, Function, FunctionError, KRETPROBE};
 use super::layout;
-use super::probes::{Placer, Point, Probe, Remover};
+use super::probes::{Placer, Point, Probe, Remover, place_inherited};
+use super::tree::Tracefs;
 use crate::sys;
 
 /// The object that the build made.
@@ -159,6 +160,8 @@ pub struct Kernel {
     /// Processes whose sends are compared with what their TLS libraries make.
     compared: HashSet<u32>,
     placer: Placer,
+    /// Opened when it is needed first.
+    tracefs: Option<Tracefs>,
     remover: Remover,
 }
 
@@ -230,6 +233,7 @@ impl Kernel {
             awaits_addresses: false,
             compared: HashSet::new(),
             placer,
+            tracefs: None,
             remover: Remover::default(),
         };
         Ok((kernel, ring))
@@ -351,6 +355,19 @@ impl Kernel {
     /// in which they first occur.
     pub fn probe(&mut self, file: &Path, points: &[Point], pid: NonZeroU32) -> Result<Vec<Probe>, KernelError> {
         self.placer.place(&mut self.ebpf, file, points, pid)
+    }
+
+    /// Puts probes into a file for a process of one thread and for all that it will beget. Not every kernel can.
+    pub fn probe_tree(&mut self, file: &Path, points: &[Point], pid: NonZeroU32) -> Result<Vec<Probe>, KernelError> {
+        // Links of perf events came with Linux 5.15, as cookies did.
+        if !aya::features().bpf_cookie() {
+            return Err(KernelError::probe("tree", std::io::ErrorKind::Unsupported.into()));
+        }
+        let tracefs = match &mut self.tracefs {
+            Some(tracefs) => tracefs,
+            none => none.insert(Tracefs::open().map_err(|error| KernelError::probe("tree", error))?),
+        };
+        place_inherited(tracefs, &mut self.ebpf, file, points, pid)
     }
 
     /// Takes a probe away, soon.

@@ -7,7 +7,10 @@ use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use aya::maps::{MapData, RingBuf};
-use aya_obj::generated::{BPF_F_UPROBE_MULTI_RETURN, bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type};
+use aya_obj::generated::{
+    BPF_F_UPROBE_MULTI_RETURN, PERF_FLAG_FD_CLOEXEC, bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type,
+    perf_event_attr, perf_sw_ids, perf_type_id,
+};
 use tokio::io::unix::AsyncFd;
 use tracer_ebpf::{Bind, Close, Counters, Data, Datagram, GoroutineKey, Header, Open, Process, Released, Socket};
 
@@ -133,11 +136,59 @@ pub fn link_uprobes(
     bpf(bpf_cmd::BPF_LINK_CREATE, &mut attributes)
 }
 
+/// A perf event that never counts anything itself.
+#[derive(Clone, Copy, Debug)]
+pub enum PerfEvent {
+    /// Of a tracepoint, by its number.
+    Tracepoint(u64),
+    /// Of nothing.
+    Dummy,
+}
+
+/// Opens a perf event for a thread (0: this one), and if it is inherited for all that it begets.
+pub fn open_event(event: PerfEvent, pid: i32, inherit: bool) -> io::Result<OwnedFd> {
+    // SAFETY: all zero is how perf_event_open(2) wants what is not set.
+    let mut attributes: perf_event_attr = unsafe { std::mem::zeroed() };
+    let (kind, config) = match event {
+        PerfEvent::Tracepoint(id) => (perf_type_id::PERF_TYPE_TRACEPOINT, id),
+        PerfEvent::Dummy => (perf_type_id::PERF_TYPE_SOFTWARE, perf_sw_ids::PERF_COUNT_SW_DUMMY as u64),
+    };
+    attributes.type_ = kind as u32;
+    attributes.size = size_of::<perf_event_attr>() as u32;
+    attributes.config = config;
+    attributes.set_inherit(u64::from(inherit));
+    attributes.set_disabled(1);
+    let (any_cpu, no_group) = (-1, -1);
+    // SAFETY: the attributes are a live value of the size that they state.
+    let result = unsafe {
+        let attributes: *const perf_event_attr = &attributes;
+        libc::syscall(libc::SYS_perf_event_open, attributes, pid, any_cpu, no_group, PERF_FLAG_FD_CLOEXEC)
+    };
+    made(result)
+}
+
+/// Has a program run at a perf event.
+pub fn link_event(program: BorrowedFd<'_>, event: BorrowedFd<'_>, cookie: u64) -> io::Result<OwnedFd> {
+    // SAFETY: all zero is how bpf(2) wants what is not set.
+    let mut attributes: bpf_attr = unsafe { std::mem::zeroed() };
+    // SAFETY: writing to a field of a union of plain integers.
+    let link = unsafe { &mut attributes.link_create };
+    link.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
+    link.__bindgen_anon_2.target_fd = event.as_raw_fd() as u32;
+    link.attach_type = bpf_attach_type::BPF_PERF_EVENT as u32;
+    link.__bindgen_anon_3.perf_event.bpf_cookie = cookie;
+    bpf(bpf_cmd::BPF_LINK_CREATE, &mut attributes)
+}
+
 /// A command of bpf(2) that makes a descriptor.
 fn bpf(command: bpf_cmd, attributes: &mut bpf_attr) -> io::Result<OwnedFd> {
     // SAFETY: the attributes are a live value of the size given, and what they point to outlives the call: the callers
     // hold it as arguments.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<bpf_attr>()) };
+    made(unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<bpf_attr>()) })
+}
+
+/// The descriptor that a system call has made.
+fn made(result: libc::c_long) -> io::Result<OwnedFd> {
     if result < 0 {
         return Err(io::Error::last_os_error());
     }

@@ -157,6 +157,7 @@ impl Session {
             // tens of milliseconds, more than a short command may live, and stays with the process when it executes.
             session.kernel.add_process(command)?;
             session.processes.add(command);
+            session.attacher.attach_tree(&mut session.kernel, command);
             session.attacher.attach_ahead(&mut session.kernel, command);
         }
         Ok(session)
@@ -444,6 +445,7 @@ impl Session {
             self.kernel.remove_process(pid);
             self.attacher.forget(&mut self.kernel, pid);
         }
+        self.attacher.forget_tree(&mut self.kernel);
         // What calls that were under way still bring belongs to the ledger.
         while !self.kernel.finish_removals() {
             if self.drain(BATCH) == 0 {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Audit, Nginx, NginxConfig, Outcome, Role, Row, Scheme, Tracer, unused_port};
+use crate::support::{Audit, Nginx, NginxConfig, Outcome, Role, Row, Scheme, Tracer, unused_port, virtual_machine};
 
 const SCHEMES: [Scheme; 2] = [Scheme::Http, Scheme::Https];
 
@@ -141,4 +141,31 @@ fn a_command_that_does_not_exist() {
     let outcome = Tracer::launch(&[], &["/no/such/command"]).wait();
     assert!(!outcome.status.success() && outcome.status.code() != Some(101), "{}: {}", outcome.status, outcome.stderr);
     assert!(outcome.stderr.contains("/no/such/command"), "{}", outcome.stderr);
+}
+
+/// A script whose children live for milliseconds, one after the other and then some at once: every request is seen.
+#[test]
+fn a_script_of_short_lived_children() {
+    const SCRIPT: &str = r#"
+fetch() { curl -s -k --http1.1 -o /dev/null "$url?id=$1" || echo "curl failed: $?" >&2; }
+url=$1 number=0
+while [ $number -lt $2 ]; do number=$((number + 1)); fetch $number; done
+while [ $number -lt $(($2 + $3)) ]; do number=$((number + 1)); fetch $number & done
+wait
+"#;
+    let (in_turn, at_once) = if virtual_machine() { (10, 4) } else { (200, 40) };
+    for scheme in SCHEMES {
+        let nginx = Nginx::start(NginxConfig::new(scheme));
+        let arguments = [nginx.url("/small.txt"), in_turn.to_string(), at_once.to_string()];
+        let [url, in_turn_text, at_once_text] = arguments.each_ref().map(String::as_str);
+        let tracer = Tracer::launch(&[], &["sh", "-c", SCRIPT, "sh", url, in_turn_text, at_once_text]);
+        // Each with the patience for one step.
+        (0..=in_turn).step_by(50).for_each(|step| drop(nginx.wait_for_log(step)));
+        let log = nginx.wait_for_log(in_turn + at_once);
+        let outcome = tracer.wait();
+        outcome.assert_success();
+        assert!(!outcome.stderr.contains("curl failed"), "{}", outcome.stderr);
+        audit(&nginx, &log, &outcome, &format!("a script, {scheme}"));
+        assert!(outcome.records().all(|record| record["process"]["comm"] == "curl"), "{}", outcome.stdout());
+    }
 }
