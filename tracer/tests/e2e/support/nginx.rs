@@ -163,9 +163,7 @@ fn configuration(config: &NginxConfig, port: u16, directory: &TempDir) -> String
     let sendfile = if config.sendfile { "on" } else { "off" };
     let (ssl, certificate) = match config.scheme {
         Scheme::Http => ("", String::new()),
-        Scheme::Https => {
-            (" ssl", format!("ssl_certificate {dir}/cert.pem; ssl_certificate_key {dir}/key.pem;"))
-        }
+        Scheme::Https => (" ssl", format!("ssl_certificate {dir}/cert.pem; ssl_certificate_key {dir}/key.pem;")),
     };
     let http2 = if config.http2 { " http2" } else { "" };
     let proxy = config.upstream.map_or_else(String::new, |upstream| {
