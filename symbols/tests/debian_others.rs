@@ -65,7 +65,7 @@ fn gnutls() {
     assert_eq!((flush.role, exits.len()), (Role::Flush, 1));
     let (_, enter, exits) = sites(&library, &code, "gnutls_record_send_range");
     assert_eq!((enter, exits.len(), mnemonic(exits[0])), ("push r15", 1, "jne"));
-    assert_eq!(library.blind.len(), 2);
+    assert_eq!(library.blind, ["gnutls_record_recv_packet: hands out the library's own buffer"]);
 }
 
 #[test]

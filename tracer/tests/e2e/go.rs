@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Outcome, Server, Tracer, certificate, run, signal, virtual_machine, wait_until};
+use crate::support::{Outcome, Row, Server, Tracer, certificate, run, signal, virtual_machine, wait_until};
 
 /// The program, built with these arguments to `go build`; each build is made once.
 fn program(name: &str, arguments: &[&str]) -> PathBuf {
@@ -141,8 +141,15 @@ fn compare(logs: &[Vec<Value>], outcome: &Outcome, sources: &[&str], context: &s
     assert_eq!(ledger.get("memory read faults"), 0, "{context}: {ledger:#?}");
 }
 
+/// A row of docs/tls.md: a way to build a program, which may hide its symbols.
+fn row(build: &'static str, peer: &'static str) -> Row {
+    Row::new("Go crypto/tls", build, peer)
+}
+
+const WHOLE: &str = "function table of the executable";
+
 /// A server and a client, both traced.
-fn both_ends(program: &Path, scheme: &str, goroutines: usize, count: usize, version: &str, context: &str) {
+fn both_ends(program: &Path, scheme: &str, goroutines: usize, count: usize, version: &str, context: &str) -> Outcome {
     let (server, url) = Program::serve(program, scheme);
     let mut client = Program::client(program, &url, goroutines, count, version);
     let tracer = Tracer::attach(&[server.pid(), client.pid()], &[]);
@@ -153,7 +160,9 @@ fn both_ends(program: &Path, scheme: &str, goroutines: usize, count: usize, vers
     let logs = [server.wait_for_log(requests), client.log()];
     tracer.wait_for(2 * requests);
     let source = if scheme == "https" { "nested" } else { "socket" };
-    compare(&logs, &tracer.stop(), &[source], context);
+    let outcome = tracer.stop();
+    compare(&logs, &outcome, &[source], context);
+    outcome
 }
 
 #[test]
@@ -163,27 +172,38 @@ fn plain() {
 
 #[test]
 fn tls() {
-    both_ends(&program("program", &[]), "https", 5, 10, "1", "HTTPS");
+    let row = row(WHOLE, "net/http");
+    let outcome = both_ends(&program("program", &[]), "https", 5, 10, "1", "HTTPS");
+    row.passed(outcome.records());
 }
 
 #[test]
 fn http2() {
-    both_ends(&program("program", &[]), "https", 20, 10, "2", "HTTP/2");
+    let row = row(WHOLE, "net/http, HTTP/2");
+    let outcome = both_ends(&program("program", &[]), "https", 20, 10, "2", "HTTP/2");
+    row.passed(outcome.records());
 }
 
 #[test]
 fn stripped() {
-    both_ends(&program("stripped", &["-ldflags=-s -w"]), "https", 2, 10, "1", "stripped");
+    let row = row("function table of the stripped executable", "net/http");
+    let outcome = both_ends(&program("stripped", &["-ldflags=-s -w"]), "https", 2, 10, "1", "stripped");
+    row.passed(outcome.records());
 }
 
 #[test]
 fn position_independent_and_stripped() {
-    both_ends(&program("pie", &["-buildmode=pie", "-ldflags=-s -w"]), "https", 2, 10, "1", "PIE");
+    let row = row("function table of the stripped executable (PIE)", "net/http");
+    let outcome = both_ends(&program("pie", &["-buildmode=pie", "-ldflags=-s -w"]), "https", 2, 10, "1", "PIE");
+    row.passed(outcome.records());
 }
 
 #[test]
 fn linked_with_c() {
-    both_ends(&program("external", &["-ldflags=-linkmode=external"]), "https", 2, 10, "1", "linked with C");
+    let row = row("function table of the executable, linked with C", "net/http");
+    let outcome =
+        both_ends(&program("external", &["-ldflags=-linkmode=external"]), "https", 2, 10, "1", "linked with C");
+    row.passed(outcome.records());
 }
 
 /// Goroutines that change threads, a thousand connections at once.
@@ -255,6 +275,7 @@ fn moving(pairs: usize, count: usize) {
 /// Connections that are idle when the tracer comes: their goroutines wait in Read, and its entry was not seen.
 #[test]
 fn connections_open_before() {
+    let row = row(WHOLE, "net/http, connections open before");
     let program = program("program", &[]);
     let (server, url) = Program::serve(&program, "https");
     let mut client = Program::client(&program, &url, 3, 5, "1");
@@ -268,7 +289,9 @@ fn connections_open_before() {
     let after = client.log().len();
     tracer.wait_for(2 * (after - before));
     let logs = [client.log().split_off(before), server.wait_for_log(after).split_off(before)];
-    compare(&logs, &tracer.stop(), &["fd", "nested"], "open before");
+    let outcome = tracer.stop();
+    compare(&logs, &outcome, &["fd", "nested"], "open before");
+    row.passed(outcome.records());
 }
 
 /// The tracer comes and goes while both ends are at work, which never notice.

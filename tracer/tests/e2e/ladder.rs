@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::{
-    Client, Differences, Nginx, NginxConfig, Outcome, Request, Scheme, Server, Tracer, make_certificate, run,
+    Client, Differences, Nginx, NginxConfig, Outcome, Request, Row, Scheme, Server, Tracer, make_certificate, run,
     unused_port, wait_until,
 };
 
@@ -179,8 +179,14 @@ fn compare_server(program: &Program, source: &str, served: &[Served], outcome: &
     assert_eq!(ledger.get("connections tuple disagreements"), 0, "{context}");
 }
 
+/// A row of docs/tls.md.
+fn row(peer: &'static str) -> Row {
+    Row::new("OpenSSL", "dynamic symbols", peer)
+}
+
 /// Traces a server from before its connections.
-fn trace_server(program: &Program, source: &str, context: &str) {
+fn trace_server(program: &Program, source: &str, peer: &'static str) {
+    let row = row(peer);
     let tracer = Tracer::attach(&[program.pid()], &[]);
     for connection in 0..3 {
         let targets = ["a", "b", "big", "c"].map(|name| format!("/{name}?connection={connection}"));
@@ -188,34 +194,36 @@ fn trace_server(program: &Program, source: &str, context: &str) {
     }
     let served = program.served(12);
     tracer.wait_for(12);
-    compare_server(program, source, &served, &tracer.stop(), context);
+    let outcome = tracer.stop();
+    compare_server(program, source, &served, &outcome, peer);
+    row.passed(outcome.records());
 }
 
 #[test]
 fn node_as_server() {
-    trace_server(&node_server(), "ciphertext", "Node.js");
+    trace_server(&node_server(), "ciphertext", "Node.js server");
 }
 
 #[test]
 fn asyncio_as_server() {
-    trace_server(&asyncio_server(&[]), "ciphertext", "asyncio");
+    trace_server(&asyncio_server(&[]), "ciphertext", "Python asyncio server");
 }
 
 #[test]
 fn sessions_that_go_from_thread_to_thread() {
     let program = Program::script("python3", "threads_server.py", include_str!("programs/threads_server.py"), &[]);
-    trace_server(&program, "nested", "threads");
+    trace_server(&program, "nested", "Python server, sessions that change threads");
 }
 
 /// One SSL object for all connections, and one file descriptor.
 #[test]
 fn a_session_object_that_is_cleared_and_used_again() {
-    trace_server(&Program::tls_server("clear", &[]), "nested", "SSL_clear");
+    trace_server(&Program::tls_server("clear", &[]), "nested", "C server, one object for all sessions");
 }
 
 #[test]
 fn a_descriptor_for_each_direction() {
-    trace_server(&Program::tls_server("two", &[]), "nested", "SSL_set_rfd, SSL_set_wfd");
+    trace_server(&Program::tls_server("two", &[]), "nested", "C server, a descriptor for each direction");
 }
 
 fn node_server() -> Program {
@@ -261,6 +269,7 @@ fn compare_client(nginx: &Nginx, source: &str, count: usize, outcome: &Outcome, 
 
 #[test]
 fn node_as_client() {
+    let row = row("Node.js client");
     let nginx = Nginx::start(NginxConfig::new(Scheme::Https));
     let script = tempfile::Builder::new().suffix(".js").tempfile().expect("no temporary file");
     std::fs::write(script.path(), include_str!("programs/node_client.js")).expect("a temporary file");
@@ -269,11 +278,13 @@ fn node_as_client() {
     outcome.assert_success();
     outcome.ledger().assert_nothing_lost();
     compare_client(&nginx, "ciphertext", 10, &outcome, "Node.js as client");
+    row.passed(outcome.records());
 }
 
 /// TLS on both sides in one thread, over memory.
 #[test]
 fn a_proxy_over_memory() {
+    let row = row("Python asyncio proxy, TLS on both sides");
     let upstream = node_server();
     let program = asyncio_server(&[&upstream.port.to_string()]);
     let tracer = Tracer::attach(&[program.pid()], &[]);
@@ -282,7 +293,9 @@ fn a_proxy_over_memory() {
         curl(program.port, &targets.each_ref().map(String::as_str));
     }
     tracer.wait_for(18);
-    both_sides(&tracer.stop(), &program.served(9), program.port, upstream.port, "ciphertext");
+    let outcome = tracer.stop();
+    both_sides(&outcome, &program.served(9), program.port, upstream.port, "ciphertext");
+    row.passed(outcome.records());
 }
 
 /// A record for each side of each request, each with its own connection.
@@ -298,6 +311,7 @@ fn both_sides(outcome: &Outcome, served: &[Served], outer: u16, inner: u16, sour
 
 #[test]
 fn haproxy() {
+    let row = row("haproxy, TLS on both sides");
     let upstream = Program::script("node", "node_server.js", include_str!("programs/node_server.js"), &[]);
     let directory = prepared();
     let pem = ["cert.pem", "key.pem"].map(|name| std::fs::read_to_string(directory.path().join(name)).expect("made"));
@@ -333,6 +347,7 @@ fn haproxy() {
         })
         .collect();
     both_sides(&outcome, &served, port, upstream.port, "nested");
+    row.passed(outcome.records());
 }
 
 #[test]
@@ -456,6 +471,7 @@ fn a_port_that_is_used_again() {
 /// A handshake in the middle of the connection (TLS 1.2).
 #[test]
 fn renegotiation() {
+    let row = row("C server, renegotiation");
     let program = Program::tls_server("renegotiate", &[]);
     let tracer = Tracer::attach(&[program.pid()], &[]);
     let request = |target: &str| format!("GET {target} HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n");
@@ -471,12 +487,15 @@ fn renegotiation() {
     assert!(program.read("client").contains("RENEGOTIATING"), "{}", program.read("client"));
     let served = program.served(2);
     tracer.wait_for(2);
-    compare_server(&program, "nested", &served, &tracer.stop(), "renegotiation");
+    let outcome = tracer.stop();
+    compare_server(&program, "nested", &served, &outcome, "renegotiation");
+    row.passed(outcome.records());
 }
 
 /// A request that comes with the first flight of a resumed session (TLS 1.3).
 #[test]
 fn early_data() {
+    let row = row("C server, early data");
     let program = Program::tls_server("early", &[]);
     let tracer = Tracer::attach(&[program.pid()], &[]);
     let directory = program.path().display();
@@ -491,7 +510,9 @@ fn early_data() {
     assert!(program.read("client").contains("Early data was accepted"), "{}", program.read("client"));
     let served = program.served(2);
     tracer.wait_for(2);
-    compare_server(&program, "nested", &served, &tracer.stop(), "early data");
+    let outcome = tracer.stop();
+    compare_server(&program, "nested", &served, &outcome, "early data");
+    row.passed(outcome.records());
 }
 
 /// A call is left by a jump, and the thread then talks to another server in the clear, from far below on its stack:

@@ -245,31 +245,6 @@ fn gnutls_cli() {
     interactive(row, "gnutls", &nginx, client);
 }
 
-/// A request that is sent with the first flight of a resumed session (TLS 1.3), and one behind it.
-#[test]
-fn gnutls_cli_with_early_data() {
-    let row = Row::new("GnuTLS", "dynamic symbols", "gnutls-cli, early data");
-    let nginx = Nginx::start(NginxConfig::new(Scheme::Https));
-    let directory = tempfile::tempdir().expect("no temporary directory");
-    let early = directory.path().join("early");
-    std::fs::write(&early, TWO_REQUESTS[0]).expect("cannot write");
-    let port = nginx.port.to_string();
-    // Its own sign of being ready comes when the first request has been sent.
-    let mut command = Command::new("sh");
-    command.args(["-c", "echo ready; read -r line; exec gnutls-cli \"$@\"", "sh", "--insecure", "--port", &port]);
-    command.args(["--resume", "--waitresumption", "--earlydata"]).arg(&early).arg("127.0.0.1");
-    let client = Held::start(&mut command);
-    let tracer = Tracer::attach(&[client.pid()], &[]);
-    client.go(&format!("\n{}", TWO_REQUESTS[1]));
-    let outcome = tracer.wait();
-    outcome.assert_success();
-    let log = nginx.wait_for_log(2);
-    assert_eq!(log[0]["early_data"], "1", "{log:?}");
-    assert_eq!(outcome.records().count(), 2, "{}{}", outcome.stderr, outcome.stdout());
-    Audit::new(&nginx).role(Role::Client).library("gnutls").compare(&log, &[], outcome.records(), "early data");
-    row.passed(outcome.records());
-}
-
 /// It reads its input and writes its output by the functions that it uses for TLS too.
 #[test]
 fn nss_tstclnt() {

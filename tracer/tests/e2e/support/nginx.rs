@@ -71,7 +71,7 @@ const LOG_FORMAT: &str = r#"'{"target":"$request_uri","method":"$request_method"
     '"request_time":$request_time,"msec":$msec,"connection":$connection,"connection_requests":$connection_requests,'
     '"scheme":"$scheme","pid":$pid,"completion":"$request_completion","upstream_addr":"$upstream_addr",'
     '"upstream_status":"$upstream_status","upstream_bytes_sent":"$upstream_bytes_sent",'
-    '"upstream_bytes_received":"$upstream_bytes_received","early_data":"$ssl_early_data"}'"#;
+    '"upstream_bytes_received":"$upstream_bytes_received"}'"#;
 
 impl Nginx {
     /// Starts nginx and waits until it serves.
@@ -163,9 +163,7 @@ fn configuration(config: &NginxConfig, port: u16, directory: &TempDir) -> String
     let sendfile = if config.sendfile { "on" } else { "off" };
     let (ssl, certificate) = match config.scheme {
         Scheme::Http => ("", String::new()),
-        Scheme::Https => {
-            (" ssl", format!("ssl_certificate {dir}/cert.pem; ssl_certificate_key {dir}/key.pem; ssl_early_data on;"))
-        }
+        Scheme::Https => (" ssl", format!("ssl_certificate {dir}/cert.pem; ssl_certificate_key {dir}/key.pem;")),
     };
     let http2 = if config.http2 { " http2" } else { "" };
     let proxy = config.upstream.map_or_else(String::new, |upstream| {
