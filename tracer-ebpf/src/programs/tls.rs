@@ -221,11 +221,14 @@ fn exit(result: i32, ctx: *mut c_void, pieces: bool) {
         return;
     }
     thread.active = 0;
-    if result <= 0 {
+    // When probes are taken away, exits of one function may still be seen, and entries of it and exits of another no
+    // longer: then the call that is known is not the one that ends here.
+    if result <= 0 || !socket::is_traced((pid_tgid >> 32) as u32) {
         return;
     }
     let length = if thread.length == 0 { Some(result as u64) } else { user::<u64>(thread.length) };
-    let Some(length) = length else {
+    // No call moves more than an event can tell of.
+    let Some(length) = length.filter(|length| u32::try_from(*length).is_ok()) else {
         count(|counters| counters.faults += 1);
         return;
     };

@@ -9,6 +9,7 @@ pub mod embedded;
 mod layer;
 pub mod library;
 mod maps;
+mod seccomp;
 mod tree;
 
 use std::collections::{HashMap, HashSet};
@@ -227,6 +228,16 @@ impl Attacher {
         let probes = self.processes.entry(pid).or_default().probes.entry(file.id).or_default();
         let mut complete = Vec::new();
         for library in file.libraries.iter().filter(|library| is_supported(library)) {
+            let returns = library.cheapest().any(|function| matches!(function.exit, Exit::Return(_)));
+            if returns && seccomp::kills(pid) {
+                scan.blind.push(format!(
+                    "{} in {} is not seen: on this kernel (see `tracer doctor`) a return probe may make the process's \
+                     seccomp filter kill it",
+                    library.kind.name(),
+                    file.path.display()
+                ));
+                continue;
+            }
             let points = points(library.cheapest(), library.session, library::number(library.kind));
             match kernel.probe(&file.probe_path(), &points, nonzero) {
                 Ok(placed) => {

@@ -10,7 +10,7 @@ use std::num::NonZeroU32;
 use protocols::Time;
 use symbols::{LibraryKind, Session};
 
-use super::{Attacher, LibraryFile, is_supported, library, points};
+use super::{Attacher, LibraryFile, is_supported, library, points, seccomp};
 use crate::kernel::{Keeper, Kernel, Probe};
 
 /// What the descendants of a command inherit.
@@ -26,7 +26,8 @@ impl Attacher {
     pub fn attach_tree(&mut self, kernel: &mut Kernel, pid: u32) {
         let Some(nonzero) = NonZeroU32::new(pid) else { return };
         let files: Vec<_> = self.files.values().flatten().filter(|file| is_inheritable(file)).cloned().collect();
-        for file in files {
+        // What a descendant will allow itself is not known.
+        for file in files.into_iter().filter(|_| !seccomp::kernel_kills()) {
             let supported = || file.libraries.iter().filter(|library| is_supported(library));
             let points: Vec<_> = supported()
                 .flat_map(|library| points(library.cheapest(), library.session, library::number(library.kind)))

@@ -7,7 +7,11 @@ use std::path::Path;
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, RawTracePoint};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
+<<<<<<< HEAD
 use tracer_ebpf::{Counters, GOROUTINE_CALL, GoroutineKey, Socket, process_flag, socket_flag, switch};
+=======
+use tracer_ebpf::{Counters, GOROUTINE_CALL, GoroutineKey, Session, SessionKey, Socket, process_flag, socket_flag};
+>>>>>>> harm
 
 use super::btf::{Btf, BtfError};
 use super::functions::{self, Function, FunctionError, KRETPROBE};
@@ -154,6 +158,9 @@ pub struct Kernel {
     sockets: HashMap<MapData, u64, [u8; size_of::<Socket>()]>,
     go_processes: HashMap<MapData, u32, u64>,
     goroutines: HashMap<MapData, [u8; size_of::<GoroutineKey>()], [u8; GOROUTINE_CALL]>,
+    sessions: HashMap<MapData, [u8; size_of::<SessionKey>()], [u8; size_of::<Session>()]>,
+    /// Processes that have ended and may have left sessions.
+    ended: HashSet<u32>,
     switches: Array<MapData, u32>,
     counters: PerCpuArray<MapData, [u64; COUNTER_WORDS]>,
     awaits_addresses: bool,
@@ -224,6 +231,8 @@ impl Kernel {
             processes: HashMap::try_from(take(&mut ebpf, "PROCESSES")?).map_err(map_error("PROCESSES"))?,
             layers: HashMap::try_from(take(&mut ebpf, "LAYERS")?).map_err(map_error("LAYERS"))?,
             sockets: HashMap::try_from(take(&mut ebpf, "SOCKETS")?).map_err(map_error("SOCKETS"))?,
+            sessions: HashMap::try_from(take(&mut ebpf, "SESSIONS")?).map_err(map_error("SESSIONS"))?,
+            ended: HashSet::new(),
             switches: Array::try_from(take(&mut ebpf, "SWITCHES")?).map_err(map_error("SWITCHES"))?,
             go_processes: HashMap::try_from(take(&mut ebpf, "GO_PROCESSES")?).map_err(map_error("GO_PROCESSES"))?,
             goroutines: HashMap::try_from(take(&mut ebpf, "GOROUTINES")?).map_err(map_error("GOROUTINES"))?,
@@ -246,6 +255,7 @@ impl Kernel {
 
     /// Begins to trace a process; its sockets are seen from now on.
     pub fn add_process(&mut self, pid: u32) -> Result<(), KernelError> {
+        self.begin_process(pid);
         self.processes.insert(pid, 0, 0).map_err(map_error("PROCESSES"))
     }
 
@@ -269,6 +279,28 @@ impl Kernel {
     pub fn remove_process(&mut self, pid: u32) {
         // It may be gone already: an exit is seen more than once.
         let _ = self.processes.remove(&pid);
+        self.ended.insert(pid);
+    }
+
+    /// A process has begun: the sessions of this id are its own from now on.
+    pub fn begin_process(&mut self, pid: u32) {
+        self.ended.remove(&pid);
+    }
+
+    /// Forgets the sessions of processes that have ended without freeing them. Looks at all sessions: not to be called
+    /// too often.
+    pub fn forget_sessions(&mut self) {
+        if self.ended.is_empty() {
+            return;
+        }
+        let keys: Vec<_> = self.sessions.keys().filter_map(Result::ok).collect();
+        for key in keys {
+            let tgid = sys::read::<SessionKey>(&key).and_then(|key| u32::try_from(key.tgid).ok());
+            if tgid.is_some_and(|tgid| self.ended.contains(&tgid)) {
+                let _ = self.sessions.remove(&key);
+            }
+        }
+        self.ended.clear();
     }
 
     /// Says that a process has probes in Go's crypto/tls, and where its code of `net.(*TCPConn).Read` is, if that is

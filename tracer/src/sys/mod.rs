@@ -12,7 +12,9 @@ use aya_obj::generated::{
     perf_event_attr, perf_sw_ids, perf_type_id,
 };
 use tokio::io::unix::AsyncFd;
-use tracer_ebpf::{Bind, Close, Counters, Data, Datagram, GoroutineKey, Header, Open, Process, Released, Socket};
+use tracer_ebpf::{
+    Bind, Close, Counters, Data, Datagram, GoroutineKey, Header, Open, Process, Released, SessionKey, Socket,
+};
 
 /// A struct of the event ABI: fixed-width integers only, no padding that is not a field, so that every bit pattern is
 /// a value and every byte is initialised.
@@ -26,7 +28,7 @@ macro_rules! abi {
     ($($name:ty),*) => { $(impl private::Sealed for $name {} impl Abi for $name {})* };
 }
 
-abi!(Header, Data, Datagram, GoroutineKey, Open, Close, Bind, Process, Released);
+abi!(Header, Data, Datagram, GoroutineKey, Open, Close, Bind, Process, Released, SessionKey);
 
 /// Copies a struct out of the beginning of `bytes`, which need not be aligned; `None` if there are too few.
 pub fn read<T: Abi>(bytes: &[u8]) -> Option<T> {

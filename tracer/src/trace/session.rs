@@ -30,6 +30,9 @@ const LOOK: Duration = Duration::from_millis(10);
 /// How often records are written at the latest.
 const FLUSH: Duration = Duration::from_millis(50);
 
+/// How often what ended processes have left is cleared away.
+const SWEEP: Duration = Duration::from_secs(1);
+
 /// Events taken before anything else gets its turn.
 const BATCH: usize = 4096;
 
@@ -64,6 +67,7 @@ pub struct Session {
     wants_datagrams: bool,
     warned: std::collections::HashSet<String>,
     shedding: Shedding,
+    started: Instant,
     /// When the event was made that was read last, while there are more to read.
     behind: Option<Time>,
 }
@@ -117,6 +121,7 @@ impl Output {
 impl Session {
     /// Loads the programs and attaches to the processes and their descendants.
     pub fn start(arguments: &TargetArgs, job: Job, command: Option<(u32, &Path)>) -> Result<Self> {
+        let started = Instant::now();
         let Job { candidates, stats_interval, reporter, tap } = job;
         let (kernel, ring) = Kernel::load(Options {
             hook: arguments.hook,
@@ -146,6 +151,7 @@ impl Session {
             wants_datagrams,
             warned: std::collections::HashSet::new(),
             shedding: Shedding::new(arguments.sample, !arguments.no_shed, Instant::now()),
+            started,
             behind: None,
         };
         session.kernel.shed(session.shedding.level())?;
@@ -221,8 +227,9 @@ impl Session {
             if libraries.is_empty() { "none".to_owned() } else { libraries.into_iter().collect::<Vec<_>>().join(", ") };
         let plural = if count == 1 { "process" } else { "processes" };
         eprintln!(
-            "tracer: ready: {count} {plural}, sockets by {}, TLS libraries: {libraries}",
-            self.kernel.hook().name()
+            "tracer: ready: {count} {plural}, sockets by {}, TLS libraries: {libraries}, attached in {:.1} s",
+            self.kernel.hook().name(),
+            self.started.elapsed().as_secs_f64()
         );
     }
 
@@ -232,6 +239,7 @@ impl Session {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut flushed = Instant::now();
         let mut told = Instant::now();
+        let mut swept = Instant::now();
         loop {
             let Some(ring) = &self.ring else { return Outcome::Failed };
             tokio::select! {
@@ -251,6 +259,10 @@ impl Session {
                 }
             }
             self.tick();
+            if swept.elapsed() >= SWEEP {
+                swept = Instant::now();
+                self.kernel.forget_sessions();
+            }
             self.keep_up();
             self.flush_due(&mut flushed);
             if self.stats_interval.is_some_and(|every| told.elapsed() >= every) {
@@ -352,6 +364,7 @@ impl Session {
 
     /// A child runs the same program with the same libraries.
     fn forked(&mut self, pid: u32, parent: u32) {
+        self.kernel.begin_process(pid);
         self.processes.add_child(pid, parent);
         self.attacher.inherit(parent, pid);
         // What it has mapped first: it may call that at once. The others are for what it may execute.

@@ -34,6 +34,7 @@ pub fn ledger(kernel: &Counters, read: Read, table: &Tallies, records: Records) 
         violations: table.violations,
         connections: Connections { shed: kernel.sockets_shed, ..table.connections },
         tuple_disagreements: kernel.tuple_disagreements + kernel.ambiguous_calls,
+        abandoned_calls: kernel.abandoned_calls,
     }
 }
 

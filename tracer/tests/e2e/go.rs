@@ -9,10 +9,10 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Outcome, Row, Server, Tracer, certificate, run, signal, virtual_machine, wait_until};
+use crate::support::{Outcome, Row, Server, Tracer, bound, certificate, run, signal, virtual_machine, wait_until};
 
 /// The program, built with these arguments to `go build`; each build is made once.
-fn program(name: &str, arguments: &[&str]) -> PathBuf {
+pub fn program(name: &str, arguments: &[&str]) -> PathBuf {
     static BUILDING: Mutex<()> = Mutex::new(());
     let _alone = BUILDING.lock();
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("go-programs");
@@ -42,7 +42,9 @@ impl Program {
         if mode != "client" {
             command.arg(directory.path().join("cert.pem")).arg(directory.path().join("key.pem"));
         }
-        command.args(arguments).stdout(Stdio::piped()).stdin(Stdio::null()).stderr(Stdio::null());
+        command.args(arguments);
+        let mut command = bound(&command);
+        command.stdout(Stdio::piped()).stdin(Stdio::null()).stderr(Stdio::null());
         let mut server = Server::spawn(&mut command, Signal::KILL);
         let lines = BufReader::new(server.streams().stdout.take().expect("piped"));
         Self { server, lines, directory }

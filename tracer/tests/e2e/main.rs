@@ -14,6 +14,7 @@ mod errors;
 mod gateway;
 mod go;
 mod grpc;
+mod harm;
 mod http2;
 mod ladder;
 mod lifecycle;

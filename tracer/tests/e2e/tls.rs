@@ -72,7 +72,7 @@ fn trace_loaded(row: Row, library: &'static str, crypto: &Path, ssl: &Path, prep
     command.args([nginx.port.to_string(), CONNECTIONS.to_string()]).arg(crypto).arg(ssl);
     // What they need themselves may be beside them.
     command.env("LD_LIBRARY_PATH", ssl.parent().expect("a file"));
-    let client = Held::start(&mut command);
+    let client = Held::start(&command);
     finish_client(row, library, &nginx, client, prepare);
 }
 
@@ -241,7 +241,7 @@ fn gnutls_cli() {
     let nginx = Nginx::start(NginxConfig::new(Scheme::Https));
     let mut command = Command::new("gnutls-cli");
     command.args(["--insecure", "--port", &nginx.port.to_string(), "127.0.0.1"]);
-    let client = Held::start_until(&mut command, "Simple Client Mode");
+    let client = Held::start_until(&command, "Simple Client Mode");
     interactive(row, "gnutls", &nginx, client);
 }
 

@@ -77,6 +77,20 @@ fn to_pid(pid: u32) -> Pid {
     Pid::from_raw(i32::try_from(pid).expect("a pid")).expect("not 0")
 }
 
+/// A command with the same program, arguments, variables and directory that the kernel kills when the test dies without
+/// unwinding: setpriv asks for that, and then executes it under the same pid.
+pub fn bound(command: &Command) -> Command {
+    let mut bound = Command::new("setpriv");
+    bound.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        bound.env(name, value.expect("variables are only set"));
+    }
+    if let Some(directory) = command.get_current_dir() {
+        bound.current_dir(directory);
+    }
+    bound
+}
+
 /// A process with its own process group. Dropped, the whole group is ended: politely, then by force.
 pub struct Server {
     child: Child,
@@ -85,16 +99,8 @@ pub struct Server {
 
 impl Server {
     /// Starts a command; `ending` is the signal that ends it.
-    ///
-    /// setpriv has the kernel kill it when the test dies without unwinding, and then executes it under the same pid.
     pub fn start(command: &Command, ending: Signal) -> Self {
-        let mut wrapped = Command::new("setpriv");
-        wrapped.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
-        for (name, value) in command.get_envs() {
-            wrapped.env(name, value.expect("variables are only set"));
-        }
-        wrapped.stdin(Stdio::null());
-        Self::spawn(&mut wrapped, ending)
+        Self::spawn(bound(command).stdin(Stdio::null()), ending)
     }
 
     /// Starts a command as it is, with its own standard streams.

@@ -8,7 +8,7 @@ use std::process::{ChildStdout, Command, Stdio};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::process::{Server, run};
+use super::process::{Server, bound, run};
 
 /// A program of tests/e2e/programs, compiled.
 pub struct Program {
@@ -46,13 +46,14 @@ pub struct Held {
 
 impl Held {
     /// Starts it and waits until it is ready.
-    pub fn start(command: &mut Command) -> Self {
+    pub fn start(command: &Command) -> Self {
         Self::start_until(command, "ready")
     }
 
     /// The same for a program that says something else.
-    pub fn start_until(command: &mut Command, ready: &str) -> Self {
-        let mut server = Server::spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()), Signal::TERM);
+    pub fn start_until(command: &Command, ready: &str) -> Self {
+        let mut held = bound(command);
+        let mut server = Server::spawn(held.stdin(Stdio::piped()).stdout(Stdio::piped()), Signal::TERM);
         let mut stdout = BufReader::new(server.streams().stdout.take().expect("piped"));
         let mut said = String::new();
         while !said.contains(ready) {
