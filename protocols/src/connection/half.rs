@@ -1,7 +1,7 @@
 //! One direction of a connection.
 
 use crate::parser::Mark;
-use crate::reassembly::Reassembler;
+use crate::reassembly::{Cause, Reassembler};
 use crate::{Limits, Span};
 
 /// What is done with bytes in order.
@@ -33,6 +33,8 @@ pub(super) struct Half {
     pub(super) waits: bool,
     pub(super) ended: bool,
     pub(super) mode: Mode,
+    /// What is missing in front of the buffer, of which no parser has been told: none was recognised yet.
+    pub(super) untold: Option<(u64, Cause)>,
 }
 
 impl Half {
@@ -46,6 +48,7 @@ impl Half {
             waits: false,
             ended: false,
             mode: Mode::Parse,
+            untold: None,
         }
     }
 
