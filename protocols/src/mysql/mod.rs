@@ -277,7 +277,7 @@ impl Parser for Mysql {
             };
         }
         if self.is_compressed(side, bytes) {
-            if transfer_start && bytes.len() < compress::HEADER {
+            if transfer_start && bytes.len() < compress::TELLING {
                 return Boundary::None { discard: 0 };
             }
             let inside = self.stream(side).current.is_some();
