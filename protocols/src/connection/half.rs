@@ -102,6 +102,8 @@ pub(super) struct Half {
     behind_length: usize,
     pub(super) ended: bool,
     pub(super) mode: Mode,
+    /// What is missing in front of the buffer, of which no parser has been told: none was recognised yet.
+    pub(super) untold: Option<(u64, Cause)>,
 }
 
 impl Half {
@@ -117,6 +119,7 @@ impl Half {
             behind_length: 0,
             ended: false,
             mode: Mode::Parse,
+            untold: None,
         }
     }
 

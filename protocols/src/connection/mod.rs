@@ -330,11 +330,13 @@ impl Connection {
             (Stage::Infer { .. }, Chunk::Bytes { bytes, span, transfer_start }) => {
                 self.infer(direction, bytes, Mark { offset: 0, span, transfer_start }, out);
             }
-            (Stage::Infer { .. }, Chunk::Missing { .. }) => {
+            (Stage::Infer { .. }, Chunk::Missing { length, cause, .. }) => {
                 let half = self.half_mut(direction);
                 let given_up = half.buffer.len() as u64;
                 half.forget_buffer();
                 half.mode = Mode::Resync;
+                let before = half.untold.map_or(0, |(before, _)| before);
+                half.untold = Some((before.saturating_add(length), cause));
                 self.context.midstream = true;
                 self.counters.unrecognised += given_up;
             }

@@ -4,7 +4,7 @@ use super::half::{Half, Mode};
 use super::{Connection, Direction, Stage, side};
 use crate::parser::Mark;
 use crate::proxy::{self, Look};
-use crate::{Exchange, Inference, Registration, Sender, Side, Transport};
+use crate::{Exchange, Inference, Output, Registration, Sender, Side, Transport};
 
 /// Bytes that recognition looks at in each direction before it gives up.
 const HEAD: usize = 4096;
@@ -86,9 +86,19 @@ impl Connection {
             _ => false,
         };
         let first = if server_first { client.other() } else { client };
-        self.speak(first, &[], None, out);
-        self.speak(first.other(), &[], None, out);
+        for direction in [first, first.other()] {
+            self.tell_missing(direction, out);
+            self.speak(direction, &[], None, out);
+        }
         self.go_on(first, out);
+    }
+
+    /// Tells the parser what was missing before it was there: what has been asked may have been answered in it.
+    fn tell_missing(&mut self, direction: Direction, out: &mut Vec<Exchange>) {
+        let Some((length, cause)) = self.half_mut(direction).untold.take() else { return };
+        let (Some(client), Stage::Speak { parser, .. }) = (self.client, &mut self.stage) else { return };
+        let mut output = Output { exchanges: out, sequence: &mut self.sequence };
+        parser.gap(side(client, direction), length, cause, &mut output);
     }
 
     /// These bytes are not the start of anything known: the end of it, unless the connection was joined in its

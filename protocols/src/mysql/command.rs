@@ -17,11 +17,26 @@ pub(super) enum Effect {
     None,
     /// The current database; `None` where it is not known which.
     Database(Option<Text>),
-    /// User and database.
-    Login(Text, Option<Text>),
+    /// User and database, as far as they are known.
+    Login(Option<Text>, Option<Text>),
     Prepare,
     /// Prepared statements are gone.
     Reset,
+}
+
+/// Bytes of a command that tell what it changes.
+const TELLING: usize = 16;
+
+impl Effect {
+    /// That of a command of which only so many bytes were seen: a name may be cut, and so may the verb.
+    fn in_part(self, seen: usize) -> Self {
+        match self {
+            Self::None if seen > TELLING => Self::None,
+            Self::None | Self::Database(_) => Self::Database(None),
+            Self::Login(..) => Self::Login(None, None),
+            Self::Prepare | Self::Reset => self,
+        }
+    }
 }
 
 /// A request as far as it was seen.
@@ -135,13 +150,16 @@ impl Session {
             wire::COM_FIELD_LIST => draft.argument = cursor.until(0).map(Text::from),
             wire::COM_PROCESS_KILL => draft.argument = cursor.u32_le().map(|id| id.to_string().into()),
             wire::COM_CHANGE_USER => {
-                if let Some((user, database)) = login::change_user(&mut cursor, self.terms.capabilities) {
-                    draft.argument = Some(user.clone());
-                    draft.effect = Effect::Login(user, database);
-                }
+                let known = login::change_user(&mut cursor, self.terms.capabilities);
+                let (user, database) = known.map_or((None, None), |(user, database)| (Some(user), database));
+                draft.argument = user.clone();
+                draft.effect = Effect::Login(user, database);
             }
             wire::COM_RESET_CONNECTION => draft.effect = Effect::Reset,
             _ => {}
+        }
+        if packet.hole.is_some() {
+            draft.effect = std::mem::take(&mut draft.effect).in_part(packet.body.len());
         }
         Some(draft)
     }

@@ -20,6 +20,9 @@ const CHUNK: usize = 16 * 1024;
 const HELD: usize = 256 * 1024;
 const BECOMES: u32 = 1 << 20;
 
+/// Shorter content is not compressed, and so holds whole packets.
+const SHORT: u32 = 50;
+
 /// First byte of a zlib stream as every implementation writes it.
 const ZLIB: u8 = 0x78;
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
@@ -59,7 +62,20 @@ pub(super) fn begins(bytes: &[u8], sequence: u8) -> bool {
     let Some(outer) = Outer::read(bytes) else { return false };
     let payload = bytes.get(HEADER..).unwrap_or_default();
     let compressed = payload.first() == Some(&ZLIB) || payload.starts_with(&ZSTD);
-    outer.sequence == sequence && outer.length > 0 && (outer.becomes == 0 || compressed)
+    let stored = || holds_first_packet(payload, outer.length, sequence);
+    outer.sequence == sequence && outer.length > 0 && if outer.becomes == 0 { stored() } else { compressed }
+}
+
+/// Bytes of an outer packet that tell whether one begins.
+pub(super) const TELLING: usize = HEADER + wire::HEADER;
+
+/// Whether content that is not compressed begins with a command, or with the first packet of a response. Behind a lost
+/// header a short packet looks like the header of an outer one.
+fn holds_first_packet(content: &[u8], length: u32, sequence: u8) -> bool {
+    let mut cursor = Cursor::new(content);
+    let Some((inner, inner_sequence)) = wire::u24(&mut cursor).zip(cursor.u8()) else { return false };
+    let fits = inner > 0 && length >= wire::HEADER as u32 && (length >= SHORT || inner <= length - wire::HEADER as u32);
+    fits && (inner_sequence == 0) == (sequence == 0)
 }
 
 /// Decompresses a whole zstd frame; `None` if it is none, or not of that length.
@@ -239,6 +255,18 @@ mod tests {
 
     /// "hello hello hello hello" as libzstd compresses it.
     const FRAME: &[u8] = b"\x28\xb5\x2f\xfd\x20\x17\x65\0\0\x30hello \x01\0\x99\x4b\x11";
+
+    #[test]
+    fn an_outer_packet_holds_the_first_packet_of_a_response() {
+        let ok = b"\x07\0\0\x01\0\0\0\x02\0\0\0";
+        let outer = [b"\x0b\0\0\x01\0\0\0".as_slice(), ok].concat();
+        assert!(begins(&outer, 1));
+        assert!(!begins(&outer, 0));
+        // Its header is lost.
+        assert!(!begins(&[ok.as_slice(), &outer].concat(), 1));
+        let ping = b"\x05\0\0\0\0\0\0\x01\0\0\0\x0e";
+        assert!(begins(ping, 0));
+    }
 
     #[test]
     fn zstd_is_bounded_by_what_the_header_claims() {

@@ -157,6 +157,7 @@ impl Mysql {
             return Control::Go;
         }
         if self.stream(side).lost && !(starts && self.begins(side, content)) {
+            self.stream(side).uncharged = 0;
             return Control::Go;
         }
         let mut carry = std::mem::take(&mut self.stream(side).carry);
@@ -264,15 +265,7 @@ impl Parser for Mysql {
     }
 
     fn resync(&mut self, side: Side, bytes: &[u8], transfer_start: bool) -> Boundary {
-        if self.is_compressed(side, bytes) {
-            if transfer_start && bytes.len() < compress::HEADER {
-                return Boundary::None { discard: 0 };
-            }
-            let inside = self.stream(side).current.is_some();
-            let begins = transfer_start && compress::begins(bytes, if side == Side::Client { 0 } else { 1 });
-            self.stream(side).lost = true;
-            return if inside || begins { Boundary::At(0) } else { Boundary::None { discard: bytes.len() } };
-        }
+        // First: what is left of the packet that turns compression on is not compressed.
         let rest = self.framer(side).rest();
         if let Some(length) = rest.take() {
             return match usize::try_from(length) {
@@ -282,6 +275,15 @@ impl Parser for Mysql {
                     Boundary::None { discard: bytes.len() }
                 }
             };
+        }
+        if self.is_compressed(side, bytes) {
+            if transfer_start && bytes.len() < compress::TELLING {
+                return Boundary::None { discard: 0 };
+            }
+            let inside = self.stream(side).current.is_some();
+            let begins = transfer_start && compress::begins(bytes, if side == Side::Client { 0 } else { 1 });
+            self.stream(side).lost = true;
+            return if inside || begins { Boundary::At(0) } else { Boundary::None { discard: bytes.len() } };
         }
         if side == Side::Client && self.session.phase == Phase::Login {
             return match recognise::is_login(bytes) {

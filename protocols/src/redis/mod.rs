@@ -171,8 +171,14 @@ impl Redis {
             (Side::Server, value) => return self.session.answer(value, arrival, out),
             // An empty array is not a command, and is not answered.
             (Side::Client, Value::Array(words)) => {
-                if let Some(request) = Request::new(words) {
-                    self.ask(request, arrival, out);
+                let doubtful = !arrival.reasons.is_empty() && Request::is_doubtful(&words);
+                match Request::new(words) {
+                    Some(request) if doubtful => {
+                        self.session.ask_in_part(request, arrival, out);
+                        self.session.lose_requests(arrival.reasons);
+                    }
+                    Some(request) => self.ask(request, arrival, out),
+                    None => {}
                 }
             }
             (Side::Client, _) => {}

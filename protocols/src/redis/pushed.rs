@@ -4,6 +4,15 @@
 
 use super::value::{List, Value};
 
+/// First words of what confirms.
+const CONFIRMS: [&[u8]; 6] =
+    [b"subscribe", b"unsubscribe", b"psubscribe", b"punsubscribe", b"ssubscribe", b"sunsubscribe"];
+
+/// Whether a message or a confirmation begins with this word.
+pub(super) fn is_push_word(word: &[u8]) -> bool {
+    matches!(word, b"message" | b"smessage" | b"pmessage") || CONFIRMS.contains(&word)
+}
+
 /// Whether this is a message of publish/subscribe.
 pub(super) fn is_message(list: &List) -> bool {
     match list.items.first().and_then(Value::text).unwrap_or_default() {
@@ -25,10 +34,18 @@ impl Confirmation {
         let (Value::Array(List { items, .. }) | Value::Push(List { items, .. })) = value else { return None };
         let [name, channel, Value::Integer(total)] = items.as_slice() else { return None };
         let name = name.text()?;
-        let kinds = [&b"subscribe"[..], b"unsubscribe", b"psubscribe", b"punsubscribe", b"ssubscribe", b"sunsubscribe"];
         let has_channel = channel.text().is_some();
-        kinds.contains(&name).then_some(Self { name: name.to_vec(), has_channel, total: u64::try_from(*total).ok()? })
+        CONFIRMS.contains(&name).then_some(Self {
+            name: name.to_vec(),
+            has_channel,
+            total: u64::try_from(*total).ok()?,
+        })
     }
+}
+
+/// Whether what answers this command is one confirmation for each channel.
+pub(super) fn is_subscription(command: &[u8]) -> bool {
+    CONFIRMS.iter().any(|word| command.eq_ignore_ascii_case(word))
 }
 
 /// `1339518083.107412 [0 127.0.0.1:60866] "keys" "*"`

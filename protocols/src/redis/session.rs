@@ -13,7 +13,7 @@
 //! pairs on this connection any more; its requests and replies are printed apart.
 
 use super::commands::{Secret, secret_reply};
-use super::pushed::{Confirmation, is_message, is_monitor_line};
+use super::pushed::{Confirmation, is_message, is_monitor_line, is_push_word, is_subscription};
 use super::types::{Request, Response};
 use super::value::Value;
 use crate::{Context, Exchange, Fifo, Output, Part, Reason, Reasons, Time};
@@ -104,13 +104,47 @@ pub(super) struct Session {
     /// Database selected inside the transaction, and whether a secret will be in the reply to EXEC.
     queued: Queued,
     database: Option<u64>,
-    /// Channels and patterns subscribed to.
-    channels: u64,
-    patterns: u64,
+    subscribed: Subscribed,
     monitors: bool,
     pushes: u64,
+    /// Why there may have been more or fewer of them.
+    uncounted: Reasons,
     /// Replies to come for requests that were given up because too many waited.
     given_up: u64,
+}
+
+/// What is subscribed to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Subscribed {
+    channels: u64,
+    patterns: u64,
+    shards: u64,
+    /// There may be more than was seen.
+    unsure: bool,
+}
+
+impl Subscribed {
+    fn perhaps(&self) -> bool {
+        self.unsure || self.channels > 0 || self.patterns > 0 || self.shards > 0
+    }
+
+    /// Takes the numbers from a confirmation; gives that of its kind.
+    fn count(&mut self, is: &Confirmation) -> u64 {
+        let (kind, total) = match is.name.first() {
+            // Subscriptions to shard channels are counted apart.
+            Some(b's') if is.name.starts_with(b"ss") || is.name.starts_with(b"sun") => (&mut self.shards, is.total),
+            Some(b'p') => (&mut self.patterns, is.total.saturating_sub(self.channels)),
+            _ => (&mut self.channels, is.total.saturating_sub(self.patterns)),
+        };
+        *kind = total;
+        total
+    }
+
+    /// A client of RESP2 that is subscribed gets errors for all but a few commands.
+    fn learn(&mut self, command: &[u8], value: &Value) {
+        let always = is_subscription(command) || matches!(command, b"PING" | b"QUIT" | b"RESET" | b"HELLO" | b"AUTH");
+        self.unsure &= always || value.error().is_some();
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -130,10 +164,10 @@ impl Session {
             transaction: false,
             queued: Queued::default(),
             database: (!context.midstream).then_some(0),
-            channels: 0,
-            patterns: 0,
+            subscribed: Subscribed { unsure: context.midstream, ..Subscribed::default() },
             monitors: false,
             pushes: 0,
+            uncounted: Reasons::NONE,
             given_up: 0,
         }
     }
@@ -213,6 +247,12 @@ impl Session {
 
     /// Takes a value that the server sent.
     pub(super) fn answer(&mut self, value: Value, arrival: Arrival, out: &mut Output<'_>) -> Next {
+        if !arrival.reasons.is_empty() && self.may_be_pushed(&value, |_| false) {
+            // What it is was lost, and so is what comes next.
+            self.lose_replies(arrival.reasons, out);
+            self.emit_unsolicited(value, arrival, Reasons::NONE, out);
+            return Next::Continue;
+        }
         if let Some(confirmation) = Confirmation::of(&value)
             && self.confirm(&confirmation, &value, arrival, out)
         {
@@ -220,9 +260,12 @@ impl Session {
         }
         if self.is_pushed(&value) {
             self.pushes += 1;
+            if let Some(confirmation) = Confirmation::of(&value) {
+                self.subscribed.count(&confirmation);
+            }
             return Next::Continue;
         }
-        self.finish_confirmed(out);
+        self.finish_confirmed(Reasons::NONE, out);
         if self.given_up > 0 {
             self.given_up -= 1;
             self.emit_unsolicited(value, arrival, Reasons::NONE, out);
@@ -270,17 +313,20 @@ impl Session {
     fn complete(&mut self, mut pending: Pending, value: Value, arrival: Arrival, out: &mut Output<'_>) -> Next {
         pending.request.database = self.database;
         let secret = self.learn(&pending.request, &value);
+        let why = self.take_uncounted();
         let begins = |text: &[u8]| matches!(&value, Value::Simple(line) if line.bytes.starts_with(text));
         let replication = pending.request.command == "PSYNC" && (begins(b"FULLRESYNC") || begins(b"CONTINUE"));
         let response = Response::new(value, std::mem::take(&mut self.pushes), secret);
-        emit(pending, Some((response, arrival)), Reasons::NONE, out);
+        emit(pending, Some((response, arrival)), why, out);
         if replication { Next::Replication } else { Next::Continue }
     }
 
     /// What a reply says of the connection's state; gives what is secret in it.
     fn learn(&mut self, request: &Request, value: &Value) -> Secret {
         let simple = |text: &[u8]| matches!(value, Value::Simple(line) if line.bytes == text);
-        let selected = || request.args.first().and_then(|index| std::str::from_utf8(&index.bytes).ok()?.parse().ok());
+        let index = request.args.first().filter(|index| index.is_whole());
+        let selected = || index.and_then(|index| std::str::from_utf8(&index.bytes).ok()?.parse().ok());
+        self.subscribed.learn(request.command.as_bytes(), value);
         let secret = secret_reply(request.command.as_bytes(), &request.args);
         if simple(b"QUEUED") {
             self.queued.secret |= secret != Secret::Nothing;
@@ -293,7 +339,7 @@ impl Session {
             b"SELECT" if simple(b"OK") => self.database = selected(),
             b"MONITOR" => self.monitors |= simple(b"OK"),
             b"RESET" if simple(b"RESET") => {
-                (self.database, self.channels, self.patterns, self.monitors) = (Some(0), 0, 0, false);
+                (self.database, self.subscribed, self.monitors) = (Some(0), Subscribed::default(), false);
             }
             b"EXEC" | b"DISCARD" => return self.end_transaction(value),
             _ => {}
@@ -317,12 +363,31 @@ impl Session {
             Value::Push(_) => true,
             // RESP2 has no type of its own for these. Where a reply is due they count only after a subscription.
             Value::Array(list) => {
-                let listens = self.channels + self.patterns > 0 || self.waiting.is_empty();
+                let listens = self.subscribed.perhaps() || self.waiting.is_empty();
                 listens && (is_message(list) || Confirmation::of(value).is_some())
             }
             Value::Simple(line) => self.monitors && is_monitor_line(&line.bytes),
             _ => false,
         }
+    }
+
+    /// Whether the server may have sent this, of which bytes were lost, on its own or as one of several confirmations:
+    /// its first word is not all there, or `tells` so.
+    fn may_be_pushed(&self, value: &Value, tells: impl Fn(&[u8]) -> bool) -> bool {
+        let (Value::Array(list) | Value::Push(list)) = value else { return false };
+        let tells = match list.items.first() {
+            Some(Value::Bulk(word)) => !word.is_whole() || tells(&word.bytes),
+            Some(_) => false,
+            None => list.length > 0,
+        };
+        let subscribes = self.waiting.front().is_some_and(|front| is_subscription(front.request.command.as_bytes()));
+        let is_push = matches!(value, Value::Push(_));
+        tells && (subscribes || !is_push && self.subscribed.perhaps())
+    }
+
+    /// Why the messages since the last response may not all be counted.
+    fn take_uncounted(&mut self) -> Reasons {
+        std::mem::take(&mut self.uncounted)
     }
 
     /// Counts a confirmation of (un)subscribing for the command that waits for it; says whether one does.
@@ -346,32 +411,16 @@ impl Session {
         first.reasons.merge(arrival.reasons);
         let wanted = front.request.arguments();
         let count = confirmed.count;
-        let rest = self.count_subscriptions(is);
+        let rest = self.subscribed.count(is);
         // Without an argument: all are cancelled, one by one; or there is none.
         if if wanted > 0 { count >= wanted } else { rest == 0 || !is.has_channel } {
-            self.finish_confirmed(out);
+            self.finish_confirmed(Reasons::NONE, out);
         }
         true
     }
 
-    /// Keeps the numbers of subscriptions; gives that of the kind that was confirmed.
-    fn count_subscriptions(&mut self, is: &Confirmation) -> u64 {
-        match is.name.first() {
-            // Subscriptions to shard channels are counted apart.
-            Some(b's') if is.name.starts_with(b"ss") || is.name.starts_with(b"sun") => is.total,
-            Some(b'p') => {
-                self.patterns = is.total.saturating_sub(self.channels);
-                self.patterns
-            }
-            _ => {
-                self.channels = is.total.saturating_sub(self.patterns);
-                self.channels
-            }
-        }
-    }
-
-    /// Hands out a command that has all its confirmations (or is followed by another reply).
-    fn finish_confirmed(&mut self, out: &mut Output<'_>) {
+    /// Hands out a command that has all its confirmations, or is followed by another reply, or has lost some (`why`).
+    fn finish_confirmed(&mut self, mut why: Reasons, out: &mut Output<'_>) {
         if self.waiting.front().is_none_or(|front| front.confirmed.count == 0) {
             return;
         }
@@ -389,12 +438,14 @@ impl Session {
             }
         };
         pending.request.database = self.database;
-        emit(pending, Some((response, arrival)), Reasons::NONE, out);
+        why.merge(self.take_uncounted());
+        emit(pending, Some((response, arrival)), why, out);
     }
 
     fn emit_unsolicited(&mut self, value: Value, arrival: Arrival, why: Reasons, out: &mut Output<'_>) {
         let mut reasons = arrival.reasons;
         reasons.merge(why);
+        reasons.merge(self.take_uncounted());
         reasons.add(Reason::Unsolicited);
         let response = Response::new(value, std::mem::take(&mut self.pushes), Secret::Nothing);
         out.emit(Exchange {
@@ -416,10 +467,10 @@ impl Session {
 
     /// A reply of which only the beginning was seen: it answers what is next.
     pub(super) fn answer_in_part(&mut self, value: Value, arrival: Arrival, out: &mut Output<'_>) {
-        self.finish_confirmed(out);
-        if self.is_pushed(&value) || self.given_up > 0 {
+        if self.may_be_pushed(&value, is_push_word) || self.is_pushed(&value) || self.given_up > 0 {
             return;
         }
+        self.finish_confirmed(arrival.reasons, out);
         match self.waiting.pop() {
             Some(mut pending) => {
                 pending.request.database = self.database;
@@ -466,6 +517,9 @@ impl Session {
 
     fn lose_order(&mut self, why: Reasons) {
         self.order = Order::Lost { why, turns: 0, replied: false };
+        self.uncounted.merge(why);
+        self.subscribed.unsure = true;
+        self.replies = Replies::On;
         self.transaction = false;
         self.queued = Queued::default();
         self.database = None;
@@ -481,7 +535,7 @@ impl Session {
 
     /// Reports every request that still waits.
     pub(super) fn give_up_all(&mut self, why: Reasons, out: &mut Output<'_>) {
-        self.finish_confirmed(out);
+        self.finish_confirmed(why, out);
         while let Some(pending) = self.waiting.pop() {
             self.give_up(pending, why, out);
         }

@@ -656,6 +656,62 @@ fn a_request_that_is_broken_off() {
     assert_eq!(briefs(&conversation.close()), expected);
 }
 
+/// PING is answered by an array with "pong", or not at all; what says that it is complete is what was said.
+fn check_subscription(confirm: char, script: &[(Side, String)]) {
+    let script: Vec<_> = script.iter().map(|(side, text)| (*side, wire(*side, text))).collect();
+    let whole = briefs(&run(&REGISTRATION, &borrowed(&script)));
+    assert_eq!(whole.len(), 3, "{whole:?}");
+    with_holes(&REGISTRATION, &borrowed(&script), &[1, 3, 20], |hole, records| {
+        for record in records {
+            let line = brief(&record);
+            let answered = line.starts_with("PING") && line.contains("->");
+            assert!(!answered || line.contains("pong"), "{confirm} {hole}: {line}");
+            assert!(line.contains('!') || whole.contains(&line), "{confirm} {hole}: {line}");
+        }
+    });
+}
+
+#[test]
+fn a_loss_in_a_subscription_makes_nothing_false() {
+    for confirm in ['*', '>'] {
+        let array = |text: &str| format!("{confirm}3\r\n{text}");
+        let confirmed = array("$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n") + &array("$9\r\nsubscribe\r\n$1\r\nb\r\n:2\r\n");
+        let message = array("$7\r\nmessage\r\n$1\r\na\r\n$2\r\nhi\r\n");
+        let script = [
+            (C, "GET x".to_owned()),
+            (S, "$-1\r\n".to_owned()),
+            (C, "SUBSCRIBE a b".to_owned()),
+            (S, confirmed),
+            (S, message.clone()),
+            (C, "PING".to_owned()),
+            (S, message + "*2\r\n$4\r\npong\r\n$0\r\n\r\n"),
+        ];
+        check_subscription(confirm, &script);
+    }
+}
+
+#[test]
+fn a_loss_before_recognition_is_no_answer() {
+    let mut conversation = Conversation::new(&REGISTRATION, context(Transport::Tcp, false));
+    conversation.say(C, b"PING\r\n");
+    conversation.lose(S, 1);
+    conversation.say(S, b"PONG\r\n");
+    conversation.say(C, &command("SET a b"));
+    conversation.say(S, b"+OK\r\n");
+    let records = conversation.close();
+    assert!(records.iter().all(|record| record["reasons"] != json!([])), "{:?}", briefs(&records));
+    assert!(records.iter().all(|record| record["request"]["command"] != "PING" || record["response"].is_null()));
+}
+
+#[test]
+fn a_mode_of_replies_that_may_have_changed_is_not_claimed() {
+    let mut conversation = Conversation::new(&REGISTRATION, context(Transport::Tcp, false));
+    conversation.say(C, &command("CLIENT REPLY OFF"));
+    conversation.lose(C, 36);
+    conversation.say(C, &command("GET a"));
+    assert_eq!(briefs(&conversation.close()), ["CLIENT REPLY OFF (no reply)", "GET a !gap"]);
+}
+
 #[test]
 fn joined_in_the_middle() {
     let mut conversation = Conversation::new(&REGISTRATION, context(Transport::Tcp, true));

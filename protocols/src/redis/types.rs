@@ -26,6 +26,19 @@ pub(super) struct Request {
 }
 
 impl Request {
+    /// Whether bytes were lost in the words that tell what the server answers.
+    pub(super) fn is_doubtful(words: &List) -> bool {
+        let mut words = words.items.iter().map(|word| match word {
+            Value::Bulk(word) if word.is_whole() => Some(word.bytes.as_slice()),
+            _ => None,
+        });
+        match words.next() {
+            Some(Some(name)) if name.eq_ignore_ascii_case(b"CLIENT") => words.take(2).any(|word| word.is_none()),
+            Some(name) => name.is_none(),
+            None => false,
+        }
+    }
+
     /// The words of a command; `None` without a first one.
     pub(super) fn new(words: List) -> Option<Self> {
         let mut kept = words.items.into_iter().filter_map(|word| match word {

@@ -25,7 +25,7 @@ impl Kept {
         *self = Self::whole(Text::REDACTED.as_bytes());
     }
 
-    fn is_whole(&self) -> bool {
+    pub(super) fn is_whole(&self) -> bool {
         self.length == self.bytes.len() as u64
     }
 

@@ -7,11 +7,9 @@ use std::path::Path;
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, RawTracePoint};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
-<<<<<<< HEAD
-use tracer_ebpf::{Counters, GOROUTINE_CALL, GoroutineKey, Socket, process_flag, socket_flag, switch};
-=======
-use tracer_ebpf::{Counters, GOROUTINE_CALL, GoroutineKey, Session, SessionKey, Socket, process_flag, socket_flag};
->>>>>>> harm
+use tracer_ebpf::{
+    Counters, GOROUTINE_CALL, GoroutineKey, Session, SessionKey, Socket, process_flag, socket_flag, switch,
+};
 
 use super::btf::{Btf, BtfError};
 use super::functions::{self, Function, FunctionError, KRETPROBE};

@@ -84,12 +84,14 @@ impl Session {
         while let Some(mut draft) = self.queue.pop_front() {
             self.let_go(&mut draft);
             draft.reasons.merge(reasons);
+            let effect = std::mem::take(&mut draft.effect);
             let cut = begun.take().map(|reply| {
                 draft.reasons.merge(reply.reasons);
                 draft.missing += reply.missing;
                 reply.into_part(false)
             });
             self.emit(draft, cut, out);
+            self.apply_unseen(effect);
         }
         let lost = self.lost.get_or_insert_with(|| Lost::new(reasons));
         lost.reasons.merge(reasons);

@@ -467,6 +467,16 @@ impl Session {
         }
     }
 
+    /// What a command may have changed of which it was not seen whether it succeeded.
+    fn apply_unseen(&mut self, effect: Effect) {
+        match effect {
+            Effect::None | Effect::Prepare => {}
+            Effect::Database(_) => self.database = None,
+            Effect::Login(..) => (self.user, self.database) = (None, None),
+            Effect::Reset => self.statements.doubt(),
+        }
+    }
+
     /// What a command that succeeded has changed.
     fn apply(&mut self, effect: Effect, results: usize) {
         match effect {
@@ -474,8 +484,7 @@ impl Session {
             Effect::Database(name) if results < 2 => self.database = name,
             Effect::Database(_) => self.database = None,
             Effect::Login(user, database) => {
-                self.user = Some(user);
-                self.database = database;
+                (self.user, self.database) = (user, database);
                 self.statements.clear();
             }
             Effect::Reset => self.statements.clear(),
