@@ -239,8 +239,10 @@ fn dig_asks() {
     let dnsmasq = Dnsmasq::start();
     let directory = tempfile::tempdir().expect("no temporary directory");
     let mut differences = Differences::default();
+    // Each is a tracer of its own, and in a guest its programs take most of a minute to be verified.
+    let asked = if virtual_machine() { 1 } else { 2 };
     for route in ROUTES {
-        for (name, kind, _, _) in questions().take(2) {
+        for (name, kind, _, _) in questions().take(asked) {
             let port = source_port();
             let arguments = Lookup::arguments(route, (name, kind), dnsmasq.port, port);
             let (outcome, output) = traced_dig(&arguments, directory.path());
