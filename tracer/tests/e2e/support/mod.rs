@@ -23,7 +23,9 @@ pub use client::{Call, Client, Request};
 pub use differences::Differences;
 pub use nginx::{Nginx, NginxConfig, Scheme};
 pub use peer::Peer;
-pub use process::{Server, bound, children_of, run, signal, unused_port, unused_ports, virtual_machine, wait_until};
+pub use process::{
+    Server, bound, children_of, comes_true, run, signal, unused_port, unused_ports, virtual_machine, wait_until,
+};
 pub use program::{Held, Program};
 pub use python::interpreter as python;
 pub use rows::Row;

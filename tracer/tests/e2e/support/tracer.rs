@@ -142,11 +142,26 @@ impl Tracer {
         outcome
     }
 
-    /// Ends it by force, as a crash would.
-    pub fn kill(mut self) {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.server.pid()
+    }
+
+    /// Ends it by force, as a crash would, and does not wait until it is gone.
+    pub fn crash(&self) {
         signal(self.server.pid(), Signal::KILL);
+    }
+
+    /// Whether the kernel has cleaned up what a crash has left.
+    pub fn is_gone(&mut self) -> bool {
+        self.server.ended().is_some()
+    }
+
+    /// Ends it by force and waits until it is gone.
+    pub fn kill(mut self) {
+        self.crash();
         // As it ends, the kernel takes its probes away one after the other, and each waits until nobody runs it.
-        assert!((0..6).any(|_| comes_true(|| self.server.ended().is_some())), "it does not end");
+        assert!((0..6).any(|_| comes_true(|| self.is_gone())), "it does not end");
     }
 
     /// Waits for it to end by itself.
