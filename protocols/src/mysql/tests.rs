@@ -863,7 +863,7 @@ fn across_holes_every_pair_is_a_true_pair() {
 }
 
 /// The database on the last record after `USE other`, of which some of the request or all of the answer is lost.
-fn database_after(lose: impl Fn(&mut Conversation)) -> serde_json::Value {
+fn database_after(lose: impl Fn(&mut Conversation)) -> Value {
     let mut conversation = Conversation::new(&REGISTRATION, context(Transport::Tcp, false));
     for (side, bytes) in logged_in(USUAL, vec![(C, query("USE shop")), (S, ok(1))]) {
         conversation.say(side, &bytes);
