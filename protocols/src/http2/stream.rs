@@ -47,7 +47,11 @@ impl Message {
 
     /// Takes the head: `wire` bytes of frames, from `start` on. A message begins with its head, so whatever was seen
     /// or lost before is no part of it.
-    pub(super) fn begin(&mut self, head: Fields, start: Time, wire: u64) {
+    pub(super) fn begin(&mut self, mut head: Fields, start: Time, wire: u64) {
+        if self.reset.take().is_some() {
+            // Behind its reset a sender sends nothing more (RFC 9113, section 5.1): one of the two is not what it seems.
+            head.reasons.add(Reason::ParseError);
+        }
         self.wire = wire;
         self.body = 0;
         if head.section == Section::Head {

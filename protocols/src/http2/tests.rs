@@ -322,6 +322,33 @@ fn a_head_behind_the_end_of_a_response_is_no_part_of_it() {
 }
 
 #[test]
+fn a_message_behind_the_reset_of_its_sender_does_not_end_with_it() {
+    let (mut client, mut server) = (Peer::new(), Peer::new());
+    let reset = || frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes());
+    let of_client = records(vec![
+        (Side::Server, server.headers(0, 1, &[(":status", "200")])),
+        (Side::Client, reset()),
+        (Side::Client, client.get(1, "/")),
+        (Side::Server, frame(DATA, END_STREAM, 1, b"hello")),
+    ]);
+    assert_eq!(of_client.len(), 1);
+    let request = json!({ "start": 5 * MS, "end": 5 * MS, "reset": null });
+    assert_has(&of_client[0], &json!({ "reasons": ["parse_error"], "request": request }));
+
+    let (mut client, mut server) = (Peer::new(), Peer::new());
+    let of_server = records(vec![
+        (Side::Server, server.headers(0, 1, &[(":status", "103")])),
+        (Side::Server, reset()),
+        (Side::Server, server.headers(0, 1, &[(":status", "200")])),
+        (Side::Client, client.get(1, "/")),
+        (Side::Server, frame(DATA, END_STREAM, 1, b"hello")),
+    ]);
+    assert_eq!(of_server.len(), 1);
+    let response = json!({ "start": 5 * MS, "end": 7 * MS, "reset": null });
+    assert_has(&of_server[0], &json!({ "reasons": ["parse_error"], "response": response }));
+}
+
+#[test]
 fn goaway_gives_up_what_was_not_processed() {
     let (mut client, mut server) = (Peer::new(), Peer::new());
     let owned = vec![

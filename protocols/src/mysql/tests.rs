@@ -862,6 +862,38 @@ fn across_holes_every_pair_is_a_true_pair() {
     }
 }
 
+/// The database on the last record after `USE other`, of which some of the request or all of the answer is lost.
+fn database_after(lose: impl Fn(&mut Conversation)) -> Value {
+    let mut conversation = Conversation::new(&REGISTRATION, context(Transport::Tcp, false));
+    for (side, bytes) in logged_in(USUAL, vec![(C, query("USE shop")), (S, ok(1))]) {
+        conversation.say(side, &bytes);
+    }
+    lose(&mut conversation);
+    for _ in 0..3 {
+        conversation.say(C, &query("SELECT 1"));
+        conversation.say(S, &ok(1));
+    }
+    conversation.close().last().unwrap()["request"]["database"].clone()
+}
+
+#[test]
+fn a_database_that_may_have_changed_is_not_claimed() {
+    let use_other = query("USE other");
+    let unharmed = database_after(|_| {});
+    assert_eq!(unharmed, "shop");
+    let answer_lost = database_after(|conversation| {
+        conversation.say(C, &use_other);
+        conversation.lose(S, ok(1).len() as u64);
+    });
+    assert!(answer_lost.is_null(), "{answer_lost}");
+    let name_cut = database_after(|conversation| {
+        conversation.say(C, &use_other[..10]);
+        conversation.lose(C, use_other.len() as u64 - 10);
+        conversation.say(S, &ok(1));
+    });
+    assert!(name_cut.is_null(), "{name_cut}");
+}
+
 #[test]
 fn pairing_goes_on_after_a_hole() {
     let conversation = in_turn(&[Operation::Query; 8]);

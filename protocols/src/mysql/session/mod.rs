@@ -273,7 +273,9 @@ impl Session {
             }
             let reasons = lost.reasons;
             self.let_go(&mut draft);
-            return self.emit_unanswered(draft, reasons, out);
+            let effect = std::mem::take(&mut draft.effect);
+            self.emit_unanswered(draft, reasons, out);
+            return self.apply_unseen(effect);
         }
         if let Some(reasons) = self.blind.filter(|_| !self.queue.is_empty()) {
             // Where the client waits its turn, what was asked before has been answered unseen.
