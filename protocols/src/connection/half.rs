@@ -22,6 +22,15 @@ pub(super) enum Mode {
     Resync,
 }
 
+/// Bytes that are missing from before a protocol was recognised.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Untold {
+    pub(super) length: u64,
+    pub(super) cause: Cause,
+    /// When the last of them moved, where that is known.
+    pub(super) span: Option<Span>,
+}
+
 /// Pieces that are queued behind bytes that wait: some hold no bytes, so that their bytes do not bound them.
 const MOST_BEHIND: usize = 1024;
 
@@ -103,7 +112,7 @@ pub(super) struct Half {
     pub(super) ended: bool,
     pub(super) mode: Mode,
     /// What is missing in front of the buffer, of which no parser has been told: none was recognised yet.
-    pub(super) untold: Option<(u64, Cause)>,
+    pub(super) untold: Option<Untold>,
 }
 
 impl Half {

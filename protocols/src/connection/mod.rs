@@ -27,7 +27,7 @@ use crate::reassembly::{Cause, Chunk, Reassembler, Tally};
 use crate::{
     Context, Exchange, Handoff, Input, Output, Parser, Registration, Segment, Side, Skipped, Span, Step, Time,
 };
-use half::{Behind, Half, Halves, Mode};
+use half::{Behind, Half, Halves, Mode, Untold};
 use walk::{Walk, finish_pass};
 
 /// Direction of bytes as the traced process sees it. Of a capture: an arbitrary but fixed naming of the two flows.
@@ -330,13 +330,13 @@ impl Connection {
             (Stage::Infer { .. }, Chunk::Bytes { bytes, span, transfer_start }) => {
                 self.infer(direction, bytes, Mark { offset: 0, span, transfer_start }, out);
             }
-            (Stage::Infer { .. }, Chunk::Missing { length, cause, .. }) => {
+            (Stage::Infer { .. }, Chunk::Missing { length, cause, span }) => {
                 let half = self.half_mut(direction);
                 let given_up = half.buffer.len() as u64;
                 half.forget_buffer();
                 half.mode = Mode::Resync;
-                let before = half.untold.map_or(0, |(before, _)| before);
-                half.untold = Some((before.saturating_add(length), cause));
+                let before = half.untold.map_or(0, |untold| untold.length);
+                half.untold = Some(Untold { length: before.saturating_add(length), cause, span });
                 self.context.midstream = true;
                 self.counters.unrecognised += given_up;
             }

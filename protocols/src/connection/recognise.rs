@@ -1,6 +1,6 @@
 //! Recognising the protocol of a connection from its first bytes.
 
-use super::half::{Half, Mode};
+use super::half::{Half, Mode, Untold};
 use super::{Connection, Direction, Stage, side};
 use crate::parser::Mark;
 use crate::proxy::{self, Look};
@@ -77,6 +77,7 @@ impl Connection {
                     Inference::No => false,
                 };
             half.mode = if certain { Mode::Parse } else { Mode::Resync };
+            self.forget_missing(direction);
         }
         self.stage = Stage::Speak { name: registration.name(), parser: (registration.parser)(self.context) };
         // What passed first is parsed first: a response is not to meet a request that came after it.
@@ -93,9 +94,17 @@ impl Connection {
         self.go_on(first, out);
     }
 
+    /// Forgets what is missing from before the other direction's first bytes: it answers nothing that is known.
+    fn forget_missing(&mut self, direction: Direction) {
+        let other = self.half(direction.other()).marks.first().map(|mark| mark.span.start);
+        let before = |untold: &Untold| untold.span.zip(other).is_some_and(|(span, other)| span.end <= other);
+        let half = self.half_mut(direction);
+        half.untold = half.untold.filter(|untold| !before(untold));
+    }
+
     /// Tells the parser what was missing before it was there: what has been asked may have been answered in it.
     fn tell_missing(&mut self, direction: Direction, out: &mut Vec<Exchange>) {
-        let Some((length, cause)) = self.half_mut(direction).untold.take() else { return };
+        let Some(Untold { length, cause, .. }) = self.half_mut(direction).untold.take() else { return };
         let (Some(client), Stage::Speak { parser, .. }) = (self.client, &mut self.stage) else { return };
         let mut output = Output { exchanges: out, sequence: &mut self.sequence };
         parser.gap(side(client, direction), length, cause, &mut output);

@@ -713,10 +713,13 @@ fn a_connection_joined_in_its_middle() {
         briefs(&conversation.close()),
         ["- > 200 2 midstream unsolicited", "GET /1 0 > 201 0", "GET /2 0 > 202 0"]
     );
-    let mut conversation = Conversation::new(HTTP, context(Transport::Tcp, true));
-    conversation.say(Client, b"GET /1 HTTP/1.1\r\n\r\n");
-    conversation.say(Server, b"HTTP/1.1 201 OK\r\nContent-Length: 0\r\n\r\n");
-    assert_eq!(briefs(&conversation.close()), ["GET /1 0 > 201 0"], "from its first request on");
+    for body in [0, 1000] {
+        let mut conversation = Conversation::new(HTTP, context(Transport::Tcp, true));
+        conversation.say_part(Server, b"", body);
+        conversation.say(Client, b"GET /1 HTTP/1.1\r\n\r\n");
+        conversation.say(Server, b"HTTP/1.1 201 OK\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(briefs(&conversation.close()), ["GET /1 0 > 201 0"], "from its first request on");
+    }
 }
 
 #[test]
