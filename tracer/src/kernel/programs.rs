@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
-use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, RawTracePoint};
+use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, Program, RawTracePoint};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use tracer_ebpf::{
     Counters, GOROUTINE_CALL, GoroutineKey, Session, SessionKey, Socket, process_flag, socket_flag, switch,
@@ -400,6 +400,21 @@ impl Kernel {
         place_inherited(tracefs, &mut self.ebpf, file, points, pid)
     }
 
+    /// Takes the programs of sockets and processes away: no event is made from now on. The counters stay.
+    pub fn detach(&mut self) {
+        for (_, program) in self.ebpf.programs_mut() {
+            // Those that were never loaded have nothing to take away.
+            let _ = match program {
+                Program::BtfTracePoint(program) => program.unload(),
+                Program::RawTracePoint(program) => program.unload(),
+                Program::FEntry(program) => program.unload(),
+                Program::FExit(program) => program.unload(),
+                Program::KProbe(program) => program.unload(),
+                _ => Ok(()),
+            };
+        }
+    }
+
     /// Takes a probe away, soon.
     pub fn remove_probe(&mut self, probe: Probe) {
         self.remover.remove(probe);
@@ -432,7 +447,7 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, KernelErr
 
 pub(super) fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, KernelError>
 where
-    &'a mut P: TryFrom<&'a mut aya::programs::Program>,
+    &'a mut P: TryFrom<&'a mut Program>,
 {
     let program = ebpf.program_mut(name).ok_or(KernelError::Incomplete(name))?;
     program.try_into().map_err(|_| KernelError::Incomplete(name))

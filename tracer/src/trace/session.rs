@@ -465,6 +465,7 @@ impl Session {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
+        self.kernel.detach();
         while self.drain(BATCH) > 0 {}
         let Self { table, output, processes, .. } = &mut self;
         let kept = table.finish(record::now(), &mut |pid, pid_tgid, info: &ConnectionInfo, exchange| {
