@@ -194,6 +194,12 @@ pub trait Parser: Send + std::fmt::Debug {
     /// "Surely" means that a wrong answer would need bytes made to deceive: false recognition is worse than none.
     fn resync(&mut self, side: Side, bytes: &[u8], transfer_start: bool) -> Boundary;
 
+    /// `side` waits ([`Step::Wait`]), and what it waits for has not come in time. Whether it can go on without: then it
+    /// is stepped once more. Otherwise it waits on.
+    fn lose_patience(&mut self, _side: Side) -> bool {
+        false
+    }
+
     /// `side` waits ([`Step::Wait`]) and has ended: what it waits for may never come. It is stepped once more, and what
     /// it then does not consume is given to [`Self::end`].
     fn stop_waiting(&mut self, _side: Side) {}

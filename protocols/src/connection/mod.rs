@@ -148,7 +148,7 @@ impl Connection {
 
     /// Whether something is held back because something before it has not come; [`Self::flush`] gives up on that.
     pub fn is_waiting(&self) -> bool {
-        self.halves.each().iter().any(|half| half.reassembler.is_waiting() || half.is_queueing())
+        self.halves.each().iter().any(|half| half.reassembler.is_waiting() || half.waits)
     }
 
     /// Bytes from here on, in this direction, whose content is of no interest (the rest of a body).
@@ -200,8 +200,8 @@ impl Connection {
         if self.half(direction).waits_for_much(&self.context.limits) {
             self.reassemble(direction.other(), out, |reassembler, deliver| reassembler.flush(deliver));
         }
-        if self.half(direction).waits_for_much(&self.context.limits) && self.half(direction).is_queueing() {
-            self.stop_waiting(direction, out);
+        if self.half(direction).waits_for_much(&self.context.limits) {
+            self.lose_patience(direction, out);
         }
     }
 
@@ -230,9 +230,7 @@ impl Connection {
             self.reassemble(direction, out, |reassembler, deliver| reassembler.flush(deliver));
         }
         for direction in [Direction::Read, Direction::Write] {
-            if self.half(direction).is_queueing() {
-                self.stop_waiting(direction, out);
-            }
+            self.lose_patience(direction, out);
         }
     }
 
@@ -267,13 +265,42 @@ impl Connection {
         half.forget_buffer();
     }
 
-    /// Lets a direction go on without what it waits for.
-    fn stop_waiting(&mut self, direction: Direction, out: &mut Vec<Exchange>) {
-        let (Some(client), Stage::Speak { parser, .. }) = (self.client, &mut self.stage) else { return };
-        if std::mem::take(&mut self.halves.of_mut(direction).waits) {
-            parser.stop_waiting(side(client, direction));
+    /// What a direction waits for has not come in time: it goes on, if the parser can without, or if there is more to
+    /// come than bytes.
+    fn lose_patience(&mut self, direction: Direction, out: &mut Vec<Exchange>) {
+        if self.half(direction).is_queueing() {
+            return self.stop_waiting(direction, out);
+        }
+        self.go_on_without(direction, |parser, side| parser.lose_patience(side), out);
+        self.go_on(direction.other(), out);
+    }
+
+    /// Steps a direction that waits, as long as it comes further and the parser agrees.
+    fn go_on_without(
+        &mut self,
+        direction: Direction,
+        agrees: impl Fn(&mut dyn Parser, Side) -> bool,
+        out: &mut Vec<Exchange>,
+    ) {
+        let mut buffered = usize::MAX;
+        while self.half(direction).waits && self.half(direction).buffer.len() < buffered {
+            let (Some(client), Stage::Speak { parser, .. }) = (self.client, &mut self.stage) else { return };
+            if !agrees(parser.as_mut(), side(client, direction)) {
+                return;
+            }
+            let half = self.halves.of_mut(direction);
+            (half.waits, buffered) = (false, half.buffer.len());
             self.speak(direction, &[], None, out);
         }
+    }
+
+    /// Lets a direction go on without what it waits for.
+    fn stop_waiting(&mut self, direction: Direction, out: &mut Vec<Exchange>) {
+        let agrees = |parser: &mut dyn Parser, side| {
+            parser.stop_waiting(side);
+            true
+        };
+        self.go_on_without(direction, agrees, out);
         while let Some(behind) = self.half_mut(direction).next_behind() {
             self.deliver(direction, behind, out);
         }

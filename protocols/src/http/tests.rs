@@ -223,6 +223,20 @@ fn joined_in_its_middle_a_connection_may_show_a_response_first() {
 }
 
 #[test]
+fn where_no_requests_are_seen_every_response_is_reported() {
+    for midstream in [false, true] {
+        let mut conversation = Conversation::new(HTTP, context(Transport::Tcp, midstream));
+        for _ in 0..1000 {
+            conversation.say(Server, b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n");
+            conversation.say(Server, &[b'a'; 100]);
+        }
+        let records = conversation.close();
+        assert_eq!(records.len(), 1000);
+        assert!(records.iter().all(|record| record["response"]["body_bytes"] == 100), "{}", records[0]);
+    }
+}
+
+#[test]
 fn a_response_whose_request_does_not_come_is_given_up() {
     let mut conversation = Conversation::new(HTTP, context(Transport::Tcp, false));
     conversation.say_part(Server, b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 9\r\n\r\nab", 61);

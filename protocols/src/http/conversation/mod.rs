@@ -608,8 +608,13 @@ impl Parser for Conversation {
         inference::boundary(side, bytes, transfer_start, self.pipelines)
     }
 
-    fn stop_waiting(&mut self, _: Side) {
-        self.impatient = true;
+    fn lose_patience(&mut self, side: Side) -> bool {
+        self.impatient |= side == Side::Server;
+        side == Side::Server
+    }
+
+    fn stop_waiting(&mut self, side: Side) {
+        self.lose_patience(side);
     }
 
     fn end(&mut self, side: Side, rest: &[u8], _: Time, out: &mut Output<'_>) {
