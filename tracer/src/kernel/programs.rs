@@ -152,6 +152,9 @@ pub struct Kernel {
     ebpf: Ebpf,
     hook: Hook,
     processes: HashMap<MapData, u32, u32>,
+    may_be_traced: Array<MapData, u32>,
+    /// How many times a process has ceased to be traced.
+    removals: u32,
     layers: HashMap<MapData, u32, [u64; 2]>,
     sockets: HashMap<MapData, u64, [u8; size_of::<Socket>()]>,
     go_processes: HashMap<MapData, u32, u64>,
@@ -227,6 +230,8 @@ impl Kernel {
         let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?).map_err(map_error("EVENTS"))?;
         let kernel = Self {
             processes: HashMap::try_from(take(&mut ebpf, "PROCESSES")?).map_err(map_error("PROCESSES"))?,
+            may_be_traced: Array::try_from(take(&mut ebpf, "MAY_BE_TRACED")?).map_err(map_error("MAY_BE_TRACED"))?,
+            removals: 0,
             layers: HashMap::try_from(take(&mut ebpf, "LAYERS")?).map_err(map_error("LAYERS"))?,
             sockets: HashMap::try_from(take(&mut ebpf, "SOCKETS")?).map_err(map_error("SOCKETS"))?,
             sessions: HashMap::try_from(take(&mut ebpf, "SESSIONS")?).map_err(map_error("SESSIONS"))?,
@@ -254,6 +259,8 @@ impl Kernel {
     /// Begins to trace a process; its sockets are seen from now on.
     pub fn add_process(&mut self, pid: u32) -> Result<(), KernelError> {
         self.begin_process(pid);
+        let index = tracer_ebpf::may_be_traced(pid);
+        self.may_be_traced.set(index, 1, 0).map_err(map_error("MAY_BE_TRACED"))?;
         self.processes.insert(pid, 0, 0).map_err(map_error("PROCESSES"))
     }
 
@@ -277,6 +284,9 @@ impl Kernel {
     pub fn remove_process(&mut self, pid: u32) {
         // It may be gone already: an exit is seen more than once.
         let _ = self.processes.remove(&pid);
+        self.removals = self.removals.wrapping_add(1);
+        // An element of an array is always there to be set.
+        let _ = self.switches.set(switch::REMOVALS, self.removals, 0);
         self.ended.insert(pid);
     }
 
