@@ -85,7 +85,7 @@ fn quoted(text: &[u8]) -> Option<usize> {
 
 /// PostgreSQL's operators may have any length: this one ends where none goes on.
 fn operator(text: &[u8], length: usize) -> Option<(Kind, usize)> {
-    let ends = |byte: &u8| byte.is_ascii_alphanumeric() || b" \t\n'(_".contains(byte);
+    let ends = |byte: &u8| byte.is_ascii_alphanumeric() || b" \t\n'\"`($?_".contains(byte);
     text.get(length).is_some_and(ends).then_some((Kind::Punctuation, length))
 }
 
