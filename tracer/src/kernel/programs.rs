@@ -209,7 +209,9 @@ impl Kernel {
         sys::give_back_memory();
         let hook = Self::attach(&mut ebpf, options.hook)?;
         sys::give_back_memory();
-        Self::assemble(ebpf, hook)
+        let kernel = Self::assemble(ebpf, hook)?;
+        sys::give_back_memory();
+        Ok(kernel)
     }
 
     fn attach(ebpf: &mut Ebpf, hook: Hook) -> Result<Hook, KernelError> {
