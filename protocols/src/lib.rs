@@ -35,7 +35,7 @@ mod time;
 
 pub use connection::{Connection, Counters, Direction, Layer};
 pub use cursor::Cursor;
-pub use exchange::{Exchange, Part, Payload, Reason, Reasons, Summary};
+pub use exchange::{Exchange, Part, Payload, Print, Reason, Reasons, Summary};
 pub use fifo::Fifo;
 pub use inference::{Inference, Sender};
 pub use limits::Limits;

@@ -111,7 +111,9 @@ impl Conversation {
 pub fn render(exchange: &Exchange) -> Value {
     let part = |part: &Option<crate::Part>| {
         part.as_ref().map(|part| {
-            let mut value = serde_json::to_value(erased(part)).expect("payloads serialise");
+            let mut printed = Vec::new();
+            part.payload.print(&mut printed).expect("payloads serialise");
+            let mut value: Value = serde_json::from_slice(&printed).expect("payloads print as JSON");
             let fields = value.as_object_mut().expect("payloads are objects");
             fields.insert("bytes".into(), json!(part.bytes));
             fields.insert("start".into(), json!(part.start.map(|time| time.0)));
@@ -127,16 +129,6 @@ pub fn render(exchange: &Exchange) -> Value {
         "reasons": exchange.reasons.iter().map(|reason| reason.name()).collect::<Vec<_>>(),
         "missing_bytes": exchange.missing_bytes,
     })
-}
-
-fn erased(part: &crate::Part) -> impl serde::Serialize + '_ {
-    struct Erased<'a>(&'a dyn crate::Payload);
-    impl serde::Serialize for Erased<'_> {
-        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            erased_serde::serialize(self.0, serializer)
-        }
-    }
-    Erased(part.payload.as_ref())
 }
 
 /// Runs a whole conversation on a connection seen from its start to its end.

@@ -180,8 +180,8 @@ const SYSCALL_SOURCE: [&str; 2] = ["sock_send_length", "sock_recv_length"];
 const LIFECYCLE: [&str; 4] = ["inet_sock_set_state", "sched_process_fork", "sched_process_exec", "sched_process_exit"];
 
 impl Kernel {
-    /// Loads everything and attaches what is not bound to a process. Gives the ring apart: one reader owns it.
-    pub fn load(options: Options) -> Result<(Self, RingBuf<MapData>), KernelError> {
+    /// Loads everything and attaches what is not bound to a process.
+    pub fn load(options: Options) -> Result<Self, KernelError> {
         // Read twice rather than held, below, beside what the loader builds.
         let globals = layout::globals(&Btf::running()?)?;
         // There is nothing to relocate, and the whole graph of the kernel's types, which the loader has built by itself,
@@ -212,7 +212,9 @@ impl Kernel {
         sys::give_back_memory();
         let hook = Self::attach(&mut ebpf, options.hook)?;
         sys::give_back_memory();
-        Self::assemble(ebpf, hook)
+        let kernel = Self::assemble(ebpf, hook)?;
+        sys::give_back_memory();
+        Ok(kernel)
     }
 
     fn attach(ebpf: &mut Ebpf, hook: Hook) -> Result<Hook, KernelError> {
@@ -224,11 +226,10 @@ impl Kernel {
         attach_hook(ebpf, hook, types, &btf)
     }
 
-    fn assemble(mut ebpf: Ebpf, hook: Hook) -> Result<(Self, RingBuf<MapData>), KernelError> {
+    fn assemble(mut ebpf: Ebpf, hook: Hook) -> Result<Self, KernelError> {
         // Before any map is taken out.
         let placer = Placer::choose(OBJECT, &ebpf);
-        let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?).map_err(map_error("EVENTS"))?;
-        let kernel = Self {
+        Ok(Self {
             processes: HashMap::try_from(take(&mut ebpf, "PROCESSES")?).map_err(map_error("PROCESSES"))?,
             may_be_traced: Array::try_from(take(&mut ebpf, "MAY_BE_TRACED")?).map_err(map_error("MAY_BE_TRACED"))?,
             removals: 0,
@@ -247,8 +248,13 @@ impl Kernel {
             placer,
             tracefs: None,
             remover: Remover::default(),
-        };
-        Ok((kernel, ring))
+        })
+    }
+
+    /// The ring, of which there is one reader. It is mapped with this: twice its size in memory, better not beside what
+    /// looking into libraries takes for a moment.
+    pub fn take_ring(&mut self) -> Result<RingBuf<MapData>, KernelError> {
+        RingBuf::try_from(take(&mut self.ebpf, "EVENTS")?).map_err(map_error("EVENTS"))
     }
 
     /// The source of socket transfers that is in use.
