@@ -14,6 +14,7 @@ use std::{
 };
 
 use fetched::fetched;
+use object::{Object as _, ObjectSection as _};
 use symbols::{Arguments, LibraryKind, Register, Role, TlsLibrary, tls_libraries};
 
 /// The `__isoc23_` functions are those of a C library that is newer than the machine's may be.
@@ -143,6 +144,40 @@ fn debian_13() {
     for (name, option) in [("pie", "-pie"), ("fixed", "-no-pie"), ("small", "-Wl,--gc-sections")] {
         let directory = build("debian13", name, &[option], &["-l:libz.so.1", "-l:libzstd.so.1"]);
         compare(&directory, &SINCE_3_2, Register::R8);
+    }
+}
+
+/// A file in which the dynamic linker finds no name either.
+fn without_exports(mut file: Vec<u8>) -> Vec<u8> {
+    let names = {
+        let elf = object::File::parse(&*file).unwrap();
+        elf.section_by_name(".dynstr").unwrap().file_range().unwrap()
+    };
+    let [start, size] = [names.0, names.1].map(|number| usize::try_from(number).unwrap());
+    file[start..start + size].iter_mut().filter(|byte| **byte != 0).for_each(|byte| *byte = b'x');
+    file
+}
+
+/// Node.js brings OpenSSL in its executable, which exports it, or uses Debian's. Without its symbols the same functions
+/// are found; without what it exports as well, those that have no exported name are, where they were.
+#[test]
+fn node_js() {
+    let directory = directory("stripped-node");
+    let node = run(&directory, "sh", &["-c", "readlink -f $(command -v node)"]);
+    let libraries = run(&directory, "ldd", &[node.trim()]);
+    let shared = libraries.lines().find_map(|line| line.trim().strip_prefix("libssl.so.3 => ")?.split(' ').next());
+    fs::copy(shared.unwrap_or_else(|| node.trim()), directory.join("whole")).unwrap();
+    run(&directory, "strip", &["-o", "bare", "whole"]);
+    fs::write(directory.join("hidden"), without_exports(fs::read(directory.join("bare")).unwrap())).unwrap();
+    let [whole, bare, hidden] = ["whole", "bare", "hidden"].map(|name| only(&directory.join(name)));
+    assert_eq!(bare, whole);
+    let mut truth = offsets(&directory, "whole");
+    let inner = whole.inner.iter().map(|inner| &inner.function);
+    truth.extend(inner.chain(&whole.functions).map(|known| (known.name.clone(), known.symbol_offset.0)));
+    let found: Vec<_> = hidden.functions.iter().map(|function| (function.name.as_str(), function.role)).collect();
+    assert!(found == SINCE_1_1_1 || found == SINCE_3_2, "{found:?}, {:?}", hidden.blind);
+    for function in &hidden.functions {
+        assert_eq!(function.symbol_offset.0, truth[&function.name], "{}", function.name);
     }
 }
 
