@@ -206,6 +206,7 @@ const OTHER_BUILDS: [(&str, &str); 2] = [("program", WHOLE), ("stripped", STRIPP
 
 /// A server and a client, both traced.
 fn both_ends(program: &Path, scheme: &str, goroutines: usize, count: usize, version: &str, context: &str) -> Outcome {
+    let count = if virtual_machine() { count.min(3) } else { count };
     let (server, url) = Program::serve(program, scheme);
     let mut client = Program::client(program, &url, goroutines, count, version);
     let tracer = Tracer::attach(&[server.pid(), client.pid()], &[]);
