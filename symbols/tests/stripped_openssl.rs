@@ -170,7 +170,8 @@ fn without_exports(mut file: Vec<u8>) -> Vec<u8> {
 }
 
 /// Node.js brings OpenSSL in its executable, which exports it, or uses Debian's. Without its symbols the same functions
-/// are found; without what it exports as well, those that have no exported name are, where they were.
+/// are found. Without what it exports as well, functions are found where they were, or none is: in its own build
+/// `SSL_read` has the inner function inlined, and makes reports in two names.
 #[test]
 fn node_js() {
     let directory = directory("stripped-node");
@@ -193,7 +194,8 @@ fn node_js() {
     truth.extend(inner.map(|function| (function.name, function.symbol_offset.0)));
     let hidden = found("hidden");
     let names: Vec<_> = hidden.iter().map(|(_, role, name)| (name.as_str(), *role)).collect();
-    assert!(names == SINCE_1_1_1 || names == SINCE_3_2, "{hidden:?}");
+    let refused = names.is_empty() && !only(&directory.join("hidden")).blind.is_empty();
+    assert!(refused || names == SINCE_1_1_1 || names == SINCE_3_2, "{hidden:?}");
     for (offset, _, name) in &hidden {
         assert_eq!(truth.get(name), Some(offset), "{name}");
     }
