@@ -170,8 +170,10 @@ fn enter(ctx: &ProbeContext, active: u32, write: bool, length: Option<usize>) {
             return;
         }
     }
-    // A process may have inherited the probe that it has got as well: then this is the same call.
-    if thread.active != 0 && (thread.session, thread.stack) != (session, stack) {
+    // A process may have inherited the probe that it has got as well: then this is the same call. And when probes are
+    // taken away, entries may be seen for longer than exits.
+    let another = thread.active != 0 && (thread.session, thread.stack) != (session, stack);
+    if another && socket::is_traced((pid_tgid >> 32) as u32) {
         count(|counters| counters.abandoned_calls += 1);
     }
     *thread = Thread {

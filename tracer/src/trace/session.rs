@@ -480,7 +480,8 @@ impl Session {
             self.tell();
         }
         self.output.with(Reporter::finish);
-        let ledger = self.ledger();
+        // Stderr has no buffer: one write, rather than one for each word.
+        let ledger = self.ledger().to_string();
         eprint!("{ledger}");
         Ok(self.output.failure.unwrap_or(outcome).into())
     }
