@@ -40,6 +40,7 @@ pub use fifo::Fifo;
 pub use inference::{Inference, Sender};
 pub use limits::Limits;
 pub use parser::{Boundary, Context, Handoff, Input, Output, Parser, Side, Skipped, Step, Transport, Violation};
+pub use proxy::Proxied;
 pub use reassembly::Segment;
 pub use registry::Registration;
 pub use text::Text;

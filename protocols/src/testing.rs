@@ -188,21 +188,20 @@ pub fn with_holes(
     sizes: &[usize],
     check: impl FnMut(&str, Vec<Value>),
 ) {
-    with_holes_every(1, registration, script, sizes, check);
+    let places = script.iter().enumerate().flat_map(|(index, (_, bytes))| (0..bytes.len()).map(move |at| (index, at)));
+    with_holes_at(&places.collect::<Vec<_>>(), registration, script, sizes, check);
 }
 
-/// [`with_holes`] at every `step`th byte of all: for long conversations.
-pub fn with_holes_every(
-    step: usize,
+/// [`with_holes`] at some places, each a transfer and a byte of it: for long conversations.
+pub fn with_holes_at(
+    places: &[(usize, usize)],
     registration: &'static Registration,
     script: &Script<'_>,
     sizes: &[usize],
     mut check: impl FnMut(&str, Vec<Value>),
 ) {
     for &size in sizes {
-        let places =
-            script.iter().enumerate().flat_map(|(index, (_, bytes))| (0..bytes.len()).map(move |at| (index, at)));
-        for (index, at) in places.step_by(step) {
+        for &(index, at) in places {
             let length = script[index].1.len();
             let hole = at..(at + size).min(length);
             for loss in [Loss::Lost, Loss::LostAndMissedLate, Loss::Truncated] {

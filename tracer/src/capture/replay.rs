@@ -417,6 +417,9 @@ where
             return;
         }
         let described = entry.info.take().unwrap_or_else(|| describe(entry));
+        if let Kind::Recorded { info, .. } = &mut entry.kind {
+            info.proxied = entry.connection.proxied().cloned();
+        }
         let (process, info) = match &entry.kind {
             Kind::Recorded { process, info } => (process.as_ref(), info),
             Kind::Tcp(_) | Kind::Udp(_) => (None, &described),
@@ -458,6 +461,7 @@ fn describe(entry: &Entry) -> ConnectionInfo {
         role: if client.is_some() { Role::Server } else { Role::Unknown },
         local,
         remote,
+        proxied: entry.connection.proxied().cloned(),
         tls: None,
         tuple_source: TupleSource::Packet,
     }

@@ -12,9 +12,9 @@
 //!  "integrity":{"complete":true}}
 //! ```
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use protocols::{Exchange, Part, Payload, Reason, Reasons, Text, Transport};
+use protocols::{Exchange, Part, Payload, Proxied, Reason, Reasons, Text, Transport};
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
@@ -116,6 +116,10 @@ pub(super) struct Connection<'a> {
     /// The peer's end; absent if not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) remote: Option<End<'a>>,
+    /// Both ends of the connection that a load balancer passes on, as its header of the PROXY protocol names them;
+    /// absent if there was none, or it names none. `remote` is then the load balancer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) proxied: Option<Ends<'a>>,
     /// The TLS session that the plaintext was taken from; absent on plaintext connections.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tls: Option<Tls>,
@@ -134,8 +138,31 @@ impl<'a> Connection<'a> {
             role: info.role,
             local: info.known_local().map(End::new),
             remote: info.known_remote().map(End::new),
+            proxied: info.proxied.as_ref().map(Ends::new),
             tls: info.tls,
             tuple_source: info.tuple_source,
+        }
+    }
+}
+
+/// Both ends of a connection, as one side of it claims.
+#[derive(JsonSchema)]
+pub(super) struct Ends<'a> {
+    /// The client's end.
+    pub(super) source: End<'a>,
+    /// The end that the client spoke to.
+    pub(super) destination: End<'a>,
+}
+
+impl<'a> Ends<'a> {
+    fn new(proxied: &'a Proxied) -> Self {
+        match proxied {
+            Proxied::Inet { source, destination } => {
+                Self { source: End::inet(*source), destination: End::inet(*destination) }
+            }
+            Proxied::Unix { source, destination } => {
+                Self { source: End::unix(source), destination: End::unix(destination) }
+            }
         }
     }
 }
@@ -158,9 +185,17 @@ pub(super) enum End<'a> {
 impl<'a> End<'a> {
     fn new(endpoint: &'a Endpoint) -> Self {
         match endpoint {
-            Endpoint::Inet(address) => Self::Inet { address: address.ip().to_canonical(), port: address.port() },
-            Endpoint::Unix(path) => Self::Unix { path: UnixPath(path) },
+            Endpoint::Inet(address) => Self::inet(*address),
+            Endpoint::Unix(path) => Self::unix(path),
         }
+    }
+
+    fn inet(address: SocketAddr) -> Self {
+        Self::Inet { address: address.ip().to_canonical(), port: address.port() }
+    }
+
+    fn unix(path: &'a Text) -> Self {
+        Self::Unix { path: UnixPath(path) }
     }
 }
 

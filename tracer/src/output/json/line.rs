@@ -6,7 +6,7 @@
 use serde::Serialize;
 use serde_json::Error;
 
-use crate::output::view::{Connection, End, L7, Message};
+use crate::output::view::{Connection, End, Ends, L7, Message};
 use crate::record::{Process, Timing};
 
 /// Appends a record, without a line end.
@@ -42,14 +42,24 @@ fn print_process(process: &Process, out: &mut Vec<u8>) -> Result<(), Error> {
 }
 
 fn print_connection(connection: &Connection<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
-    let Connection { id, transport, role, local, remote, tls, tuple_source } = connection;
+    let Connection { id, transport, role, local, remote, proxied, tls, tuple_source } = connection;
     field(out, r#","connection":{"id":"#, id)?;
     field(out, r#","transport":"#, transport)?;
     field(out, r#","role":"#, role)?;
     print_end(r#","local":"#, local.as_ref(), out)?;
     print_end(r#","remote":"#, remote.as_ref(), out)?;
+    print_proxied(proxied.as_ref(), out)?;
     optional(out, r#","tls":"#, tls)?;
     field(out, r#","tuple_source":"#, tuple_source)?;
+    out.push(b'}');
+    Ok(())
+}
+
+fn print_proxied(ends: Option<&Ends<'_>>, out: &mut Vec<u8>) -> Result<(), Error> {
+    let Some(Ends { source, destination }) = ends else { return Ok(()) };
+    out.extend_from_slice(br#","proxied":{"#);
+    print_end(r#""source":"#, Some(source), out)?;
+    print_end(r#","destination":"#, Some(destination), out)?;
     out.push(b'}');
     Ok(())
 }
