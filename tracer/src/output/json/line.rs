@@ -4,6 +4,7 @@
 //! a small record takes went there. What a line looks like is told by [`crate::output::view`].
 
 use serde::Serialize;
+use serde::ser::Error as _;
 use serde_json::Error;
 
 use crate::output::view::{Connection, End, Ends, L7, Message};
@@ -98,10 +99,13 @@ fn print_message(key: &str, message: Option<&Message<'_>>, out: &mut Vec<u8>) ->
     let start = out.len();
     message.payload.print(out)?;
     // The payload is an object of its own: its fields go on where ours end.
-    if out.get(start..) == Some(b"{}") {
+    let empty = out.get(start..) == Some(b"{}");
+    let Some(brace) = out.get_mut(start).filter(|brace| **brace == b'{') else {
+        return Err(Error::custom("a payload that is no object"));
+    };
+    *brace = b',';
+    if empty {
         out.remove(start);
-    } else if let Some(brace) = out.get_mut(start) {
-        *brace = b',';
     }
     Ok(())
 }
