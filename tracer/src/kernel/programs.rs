@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
@@ -165,6 +166,8 @@ pub struct Kernel {
     switches: Array<MapData, u32>,
     counters: PerCpuArray<MapData, [u64; COUNTER_WORDS]>,
     awaits_addresses: bool,
+    /// Runs left out of programs that are no longer loaded.
+    skipped_runs: u64,
     /// Processes whose sends are compared with what their TLS libraries make.
     compared: HashSet<u32>,
     placer: Placer,
@@ -174,6 +177,13 @@ pub struct Kernel {
 }
 
 const COUNTER_WORDS: usize = size_of::<Counters>() / 8;
+
+/// How often the kernel has left out a program, as it tells of the program's descriptor (proc(5), fdinfo).
+fn recursion_misses(program: &Program) -> Option<u64> {
+    let fd = program.fd().ok()?.as_fd().as_raw_fd();
+    let told = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+    told.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
+}
 
 /// Names of the programs of `sock_send_length` and `sock_recv_length`, which are also those of the tracepoints.
 const SYSCALL_SOURCE: [&str; 2] = ["sock_send_length", "sock_recv_length"];
@@ -244,6 +254,7 @@ impl Kernel {
             ebpf,
             hook,
             awaits_addresses: false,
+            skipped_runs: 0,
             compared: HashSet::new(),
             placer,
             tracefs: None,
@@ -397,6 +408,13 @@ impl Kernel {
         Ok(sys::counters_from_words(total))
     }
 
+    /// Runs of programs on sockets and processes that the kernel has left out, because the program was running on that
+    /// processor already, in a thread that was preempted (`__bpf_prog_enter_recur` of kernel/bpf/trampoline.c,
+    /// `__bpf_trace_run` of kernel/trace/bpf_trace.c; Linux 5.12).
+    pub fn skipped_runs(&self) -> u64 {
+        self.skipped_runs + self.ebpf.programs().filter_map(|(_, program)| recursion_misses(program)).sum::<u64>()
+    }
+
     /// Puts probes into a file, for one process only. Where several programs are involved they are placed in the order
     /// in which they first occur.
     pub fn probe(&mut self, file: &Path, points: &[Point], pid: NonZeroU32) -> Result<Vec<Probe>, KernelError> {
@@ -418,6 +436,7 @@ impl Kernel {
 
     /// Takes the programs of sockets and processes away: no event is made from now on. The counters stay.
     pub fn detach(&mut self) {
+        self.skipped_runs = self.skipped_runs();
         for (_, program) in self.ebpf.programs_mut() {
             // Those that were never loaded have nothing to take away.
             let _ = match program {

@@ -440,6 +440,7 @@ impl Session {
         let counters = self.kernel.counters().unwrap_or_default();
         tally::ledger(
             &counters,
+            self.kernel.skipped_runs(),
             self.read,
             &self.table.tallies(),
             self.output.reporter.as_ref().map(Reporter::records).unwrap_or_default(),

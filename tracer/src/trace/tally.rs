@@ -15,7 +15,7 @@ pub struct Read {
 }
 
 /// Puts the ledger together.
-pub fn ledger(kernel: &Counters, read: Read, table: &Tallies, records: Records) -> Ledger {
+pub fn ledger(kernel: &Counters, skipped_runs: u64, read: Read, table: &Tallies, records: Records) -> Ledger {
     let emitted = kernel.emitted;
     let lost = kernel.ring_full;
     Ledger {
@@ -35,6 +35,7 @@ pub fn ledger(kernel: &Counters, read: Read, table: &Tallies, records: Records) 
         connections: Connections { shed: kernel.sockets_shed, ..table.connections },
         tuple_disagreements: kernel.tuple_disagreements + kernel.ambiguous_calls,
         abandoned_calls: kernel.abandoned_calls,
+        skipped_runs,
     }
 }
 
