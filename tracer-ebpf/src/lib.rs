@@ -107,8 +107,10 @@ pub mod switch {
     pub const COMPARED: u32 = 2;
     /// Whether a process has probes in Go's crypto/tls, or has had.
     pub const GO: u32 = 3;
+    /// Whether a process has probes in rustls, or has had.
+    pub const RUSTLS: u32 = 4;
     /// How many there are.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 5;
 }
 
 /// Bits of [`Socket::flags`].
@@ -379,6 +381,8 @@ pub struct Counters<T = u64> {
     pub ambiguous_calls: T,
     /// TLS sessions that two sources found different sockets for.
     pub tuple_disagreements: T,
+    /// Calls of a TLS library that did not look like what they must be, and were left out.
+    pub records_unverified: T,
 }
 
 /// Indices into [`Counters::hits`], which are also [`Header::program`].

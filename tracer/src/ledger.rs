@@ -16,7 +16,7 @@
 //!    "sinks":{"json":{"written":50,"dropped":0,"buffered":0}}},
 //!  "resyncs":1,"violations":0,
 //!  "connections":{"opened":4,"closed":3,"evicted":0,"open":1,"shed":0},
-//!  "tuple_disagreements":0,"abandoned_calls":0}
+//!  "tuple_disagreements":0,"abandoned_calls":0,"unverified_records":0}
 //! ```
 
 use std::collections::BTreeMap;
@@ -52,6 +52,8 @@ pub struct Ledger {
     pub tuple_disagreements: u64,
     /// TLS calls whose end was not seen: left by an exception, say. What they carried is not known.
     pub abandoned_calls: u64,
+    /// Calls of rustls that were left out, because what they were given and gave did not look like a record.
+    pub unverified_records: u64,
 }
 
 /// Events from the kernel: emitted = decoded + rejected + lost + unread.
@@ -258,6 +260,7 @@ impl Ledger {
         add("connections", "shed", connections.shed);
         add("connections", "tuple disagreements", self.tuple_disagreements);
         add("calls", "abandoned", self.abandoned_calls);
+        add("calls", "unverified records", self.unverified_records);
         rows
     }
 }

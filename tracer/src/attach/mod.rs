@@ -182,6 +182,7 @@ impl Attacher {
     /// Takes a process's probes away.
     pub fn forget(&mut self, kernel: &mut Kernel, pid: u32) {
         kernel.remove_go_process(pid);
+        kernel.remove_rustls_process(pid);
         if self.until.is_none() {
             self.since.remove(&pid);
         }
@@ -255,6 +256,11 @@ impl Attacher {
             }
         }
         for kind in complete {
+            if kind == LibraryKind::Rustls
+                && let Err(error) = kernel.add_rustls_process(pid)
+            {
+                scan.failures.push(format!("{}: {error}", file.path.display()));
+            }
             self.complete(pid, kind);
         }
         scan.blind.extend(file.blind());
@@ -340,6 +346,8 @@ fn exit_program(function: &Function) -> Option<&'static str> {
         (Exit::Result(_), Role::Read | Role::Write, Arguments::Go) => "go_return",
         (Exit::Result(_), Role::Read | Role::Write, Arguments::GoSpilled) => "go_return_spilled",
         (Exit::Result(_), Role::Read | Role::Write, _) => "tls_result",
+        (Exit::Return(_), Role::Read, Arguments::Rustls) => "rustls_decrypted",
+        (Exit::Return(_), Role::Write, Arguments::Rustls) => "rustls_encrypted",
         (Exit::Return(_), Role::Write, Arguments::WithVector) => "tls_return_pieces",
         (Exit::Return(_), Role::Read | Role::Write, _) => "tls_return",
         _ => return None,
@@ -353,6 +361,8 @@ fn enter_program(role: Role, arguments: Arguments) -> Option<&'static str> {
         (Role::Write, Arguments::Go | Arguments::GoSpilled) => "go_write",
         (Role::Handshake, Arguments::Go | Arguments::GoSpilled) => "go_handshake",
         (Role::Free, Arguments::Go | Arguments::GoSpilled) => "go_close",
+        (Role::Read, Arguments::Rustls) => "rustls_decrypt",
+        (Role::Write, Arguments::Rustls) => "rustls_encrypt",
         (Role::Read, Arguments::Plain) => "tls_read",
         (Role::Write, Arguments::Plain) => "tls_write",
         (Role::Read, Arguments::WithLength(Register::Rcx)) => "tls_read_rcx",

@@ -35,6 +35,7 @@ pub fn ledger(kernel: &Counters, read: Read, table: &Tallies, records: Records) 
         connections: Connections { shed: kernel.sockets_shed, ..table.connections },
         tuple_disagreements: kernel.tuple_disagreements + kernel.ambiguous_calls,
         abandoned_calls: kernel.abandoned_calls,
+        unverified_records: kernel.records_unverified,
     }
 }
 
