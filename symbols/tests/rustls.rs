@@ -48,7 +48,7 @@ fn ciphers_are_found_by_either_mangling() {
         assert_eq!(roles, [Role::Write, Role::Read], "{kinds}");
         for (function, index) in library.functions.iter().zip(0..) {
             assert!(function.name.starts_with("<rustls::crypto::ring::tls1"), "{}", function.name);
-            assert_eq!(function.arguments, Arguments::Rustls);
+            assert_eq!(function.arguments, Arguments::Rustls(0x16));
             // At the very start, where the return address is on top of the stack.
             assert_eq!(function.enter.len(), 1);
             assert_eq!(function.enter[0].offset.0, Library::offset(index, 0));
@@ -75,7 +75,25 @@ fn versions_that_are_not_known_are_blind() {
 }
 
 #[test]
-fn a_program_that_does_not_name_its_sources_is_probed() {
-    let library = found(program(&[ENCRYPT, DECRYPT], "")).unwrap();
-    assert_eq!((library.functions.len(), library.version), (2, None));
+fn what_tells_success_depends_on_the_version() {
+    let first_bytes = |version: &str| {
+        let library = found(program(&[ENCRYPT, DECRYPT], &SOURCE.replace("0.23.46", version))).unwrap();
+        Vec::from_iter(library.functions.iter().map(|function| function.arguments))
+    };
+    for (version, made, opened) in
+        [("0.23.0", 0, 0x14), ("0.23.20", 0, 0x16), ("0.23.27", 0x28, 0x28), ("0.23.33", 0x16, 0x16)]
+    {
+        assert_eq!(first_bytes(version), [Arguments::Rustls(made), Arguments::Rustls(opened)], "{version}");
+    }
+    assert_eq!(first_bytes("0.23.47"), []);
+}
+
+#[test]
+fn a_program_that_names_no_version_or_two_is_blind() {
+    let two = format!("{SOURCE}{}", SOURCE.replace("0.23.46", "0.22.4"));
+    for (source, version) in [("", "not named"), (&*two, "0.22.4 and 0.23.46")] {
+        let library = found(program(&[ENCRYPT, DECRYPT], source)).unwrap();
+        assert!(library.functions.is_empty());
+        assert!(library.blind[0].contains(version), "{:?}", library.blind);
+    }
 }

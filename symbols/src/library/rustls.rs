@@ -6,9 +6,10 @@
 //! theirs; all implement the same two traits (src/crypto/cipher.rs).
 //!
 //! What the arguments are is known of rustls 0.23. Where the compiler put their fields is checked at each call by the
-//! kernel programs, not here.
+//! kernel programs, not here. Only what tells success from failure has to be known: it depends on how many errors there
+//! are, and so on the version, which the program must name.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use memchr::memmem;
 
@@ -32,8 +33,17 @@ const OLD_METHODS: [&str; 2] =
 /// What stands in a session that has no key yet.
 const WITHOUT_KEY: &str = "<rustls::crypto::cipher::Invalid";
 
-/// The version whose arguments are known.
-const KNOWN: &str = "0.23.";
+/// Versions 0.23.x, and what begins a `Result<InboundPlainMessage, Error>` and a `Result<OutboundOpaqueMessage, Error>`
+/// that are no errors: seen in programs built with the first and the last of each range, by Rust 1.95.
+const OK: [(RangeInclusive<u32>, (u8, u8)); 7] = [
+    (0..=9, (0x14, 0)),
+    (10..=10, (0x15, 0)),
+    (11..=23, (0x16, 0)),
+    (24..=26, (0x27, 0x27)),
+    (27..=27, (0x28, 0x28)),
+    (28..=28, (0x29, 0x29)),
+    (29..=46, (0x16, 0x16)),
+];
 
 /// Rust puts the path of a crate's source into its panics: "…/rustls-0.23.5/src/conn.rs".
 const SOURCE: &[u8] = b"/rustls-";
@@ -51,35 +61,54 @@ pub(super) fn find(image: &Image<'_>) -> Option<TlsLibrary> {
     let versions = versions(image);
     let mut library = TlsLibrary::new(LibraryKind::Rustls, versions.last().cloned());
     let old = names.iter().any(|(name, _)| OLD_METHODS.iter().any(|method| name.ends_with(method)));
-    let known = versions.is_empty() || versions.iter().any(|version| version.starts_with(KNOWN));
+    // With two versions it is not known whose these functions are: 0.22 has the same names.
+    let ok = if versions.len() == 1 { versions.first().and_then(|version| first_bytes_of_ok(version)) } else { None };
     let mut seen = BTreeSet::new();
     for (name, symbol) in &names {
         let Some((_, role)) = METHODS.iter().find(|(method, _)| name.ends_with(method)) else { continue };
         // Alike functions may be one.
-        if known && seen.insert(symbol.address) {
-            library.functions.extend(function(image, name, *role, symbol));
-        } else if !known {
-            seen.insert(symbol.address);
+        if seen.insert(symbol.address)
+            && let Some(ok) = ok
+        {
+            library.functions.extend(function(image, name, *role, ok, symbol));
         }
     }
-    if old || (!known && !seen.is_empty()) {
-        let version = if versions.is_empty() { "before 0.22".to_owned() } else { Vec::from_iter(versions).join(", ") };
-        library.blind.push(format!("its version is {version}; {KNOWN}x is known"));
+    if old || (ok.is_none() && !seen.is_empty()) {
+        let versions = Vec::from_iter(versions).join(" and ");
+        let version = match (&*versions, old) {
+            ("", true) => "before 0.22",
+            ("", false) => "not named",
+            (named, _) => named,
+        };
+        library.blind.push(format!("its version is {version}; 0.23.0 to 0.23.46 are known"));
     }
     (!seen.is_empty() || old).then_some(library)
 }
 
 /// Both probes are at the start: only there nothing has been moved yet.
-fn function(image: &Image<'_>, name: &str, role: Role, symbol: &Symbol<'_>) -> Option<Function> {
+fn function(
+    image: &Image<'_>,
+    name: &str,
+    role: Role,
+    (opened, made): (u8, u8),
+    symbol: &Symbol<'_>,
+) -> Option<Function> {
     let site = site(image, symbol.address)?;
+    let ok = if role == Role::Read { opened } else { made };
     Some(Function {
         name: name.to_owned(),
         role,
-        arguments: Arguments::Rustls,
+        arguments: Arguments::Rustls(ok),
         enter: vec![site.clone()],
         exit: Exit::Return(site),
         symbol_offset: image.file_offset(symbol.address)?,
     })
+}
+
+/// What begins the results of decrypting and encrypting if they are no errors.
+fn first_bytes_of_ok(version: &str) -> Option<(u8, u8)> {
+    let patch: u32 = version.strip_prefix("0.23.")?.parse().ok()?;
+    OK.iter().find(|(versions, _)| versions.contains(&patch)).map(|(_, ok)| *ok)
 }
 
 /// The versions of rustls whose sources are named.

@@ -42,9 +42,9 @@ pub static GOROUTINES: HashMap<GoroutineKey, crate::go::Call, 65536> = HashMap::
 /// Heads of ciphertext that a TLS library has made and no socket has carried yet.
 #[btf_map]
 pub static FINGERPRINTS: LruHashMap<Fingerprint, Made, 8192> = LruHashMap::new();
-/// Processes that have all their probes in rustls.
+/// Processes that have all their probes in rustls, and what results of decrypting and encrypting begin with if no errors.
 #[btf_map]
-pub static RUSTLS_PROCESSES: HashMap<u32, u32, 16384> = HashMap::new();
+pub static RUSTLS_PROCESSES: HashMap<u32, [u8; 2], 16384> = HashMap::new();
 /// Calls of rustls's ciphers under way, by thread.
 #[btf_map]
 pub static RUSTLS_CALLS: LruHashMap<u64, rustls::Call, 16384> = LruHashMap::new();

@@ -45,6 +45,8 @@ const NONCE: u64 = 8;
 /// The longest plaintext and what a record may be longer (RFC 8446, section 5.2).
 const LONGEST: u64 = 1 << 14;
 const LONGEST_ADDED: u64 = 256;
+/// Records that a gap is made for at most.
+const MOST_MISSED: u64 = 1 << 16;
 
 /// rustls's `ContentType` as a variant: its number in the order of declaration (src/enums.rs).
 const ALERT: u8 = 1;
@@ -54,10 +56,6 @@ const WIRE_BASE: u8 = 20;
 /// The same of `ProtocolVersion`: TLS 1.2 and 1.3.
 const TLS_1_2: u16 = 4;
 const TLS_1_3: u16 = 5;
-/// What a `Result<_, Error>` begins with when it is no error: the number behind that of the last error (src/error.rs).
-/// 0.23.0 has 20 of them, 0.23.46 has 22, and the last that a cipher returns has the number 17.
-const FIRST_OK: u8 = 18;
-const LAST_OK: u8 = 31;
 
 /// What a message is: the end of `OutboundPlainMessage` and `InboundPlainMessage`.
 #[repr(C)]
@@ -94,12 +92,12 @@ struct Inbound {
     length: u64,
 }
 
-/// `Result<InboundPlainMessage, Error>` that is no error.
+/// `Result<InboundPlainMessage, Error>` that is no error. An error begins with its number (src/error.rs), what is none
+/// with the number behind that of the last one, which depends on the version.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Opened {
-    tag: u8,
-    padding: [u8; 7],
+    tag: u64,
     payload: u64,
     length: u64,
     kind: Type,
@@ -109,8 +107,7 @@ struct Opened {
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Made {
-    tag: u8,
-    padding: [u8; 7],
+    tag: u64,
     capacity: u64,
     record: u64,
     length: u64,
@@ -129,6 +126,8 @@ pub struct Half {
     hold: u64,
     /// Bytes held.
     held: u64,
+    /// Records that were missed before it.
+    missed: u64,
     /// The number of the next record.
     next: u64,
     cookie: u64,
@@ -289,17 +288,26 @@ fn exit(ctx: &RetProbeContext, write: bool) {
     // SAFETY: a probe's context is its registers.
     let stack = unsafe { registers::stack(ctx.as_ptr() as *const pt_regs) };
     // The call has taken its return address from the stack.
-    if call.stack + 8 != stack || !socket::is_traced((pid_tgid >> 32) as u32) {
+    let tgid = (pid_tgid >> 32) as u32;
+    if call.stack + 8 != stack || !socket::is_traced(tgid) {
         return;
     }
     call.stack = 0;
+    // SAFETY: copied at once.
+    let Some(&[opened_ok, made_ok]) = (unsafe { RUSTLS_PROCESSES.get(&tgid) }) else { return };
+    let ok = if write { made_ok } else { opened_ok };
+    let Some(tag) = user::<u8>(call.result) else { return };
+    if tag < ok {
+        // An error: no record was made or opened, and the next has the same number.
+        return;
+    }
     let record = if write { made(call) } else { opened(call) };
-    let cookie = tls::cookie(ctx.as_ptr());
-    let Some(half) = half(call, write, pid_tgid, cookie) else { return };
-    let Some(record) = record else {
+    let Some(record) = record.filter(|_| tag == ok) else {
         count(|counters| counters.records_unverified += 1);
         return;
     };
+    let cookie = tls::cookie(ctx.as_ptr());
+    let Some(half) = half(call, pid_tgid, cookie) else { return };
     half.next = call.sequence + 1;
     if half.connection == 0 {
         if write {
@@ -321,10 +329,10 @@ fn made(call: &Call) -> Option<Record> {
     let added = made.length.wrapping_sub(RECORD_HEAD + length);
     let content = call.content as u8;
     let wire = if added == ADDED_1_3 { APPLICATION_DATA } else { content };
-    let is_ok = matches!(made.tag, FIRST_OK..=LAST_OK) && made.version == TLS_1_2 && made.content == wire;
+    let is_one = made.version == TLS_1_2 && made.content == wire;
     let fits = length <= LONGEST && made.capacity >= made.length && matches!(added, TAG | ADDED_1_3 | ADDED_GCM);
     let ciphertext = made.record + RECORD_HEAD;
-    (is_ok && fits && content != 0).then_some(Record {
+    (is_one && fits && content != 0).then_some(Record {
         content,
         wire,
         length,
@@ -338,10 +346,9 @@ fn made(call: &Call) -> Option<Record> {
 fn opened(call: &mut Call) -> Option<Record> {
     let opened: Opened = user(call.result)?;
     let shift = opened.payload.wrapping_sub(call.payload);
-    let is_ok = matches!(opened.tag, FIRST_OK..=LAST_OK) && opened.kind.is_known();
     let fits = call.length <= LONGEST + LONGEST_ADDED && opened.length <= LONGEST && opened.length + TAG <= call.length;
     call.plaintext = Buffers::single(opened.payload, opened.length);
-    (is_ok && fits && (shift == 0 || shift == NONCE)).then_some(Record {
+    (opened.kind.is_known() && fits && (shift == 0 || shift == NONCE)).then_some(Record {
         content: opened.kind.content,
         wire: 0,
         length: opened.length,
@@ -352,13 +359,13 @@ fn opened(call: &mut Call) -> Option<Record> {
 
 /// The direction that a call is on.
 #[inline(always)]
-fn half(call: &Call, write: bool, pid_tgid: u64, cookie: u64) -> Option<&'static mut Half> {
+fn half(call: &Call, pid_tgid: u64, cookie: u64) -> Option<&'static mut Half> {
     let key = SessionKey { tgid: pid_tgid >> 32, session: call.half };
     let known = RUSTLS_HALVES.get_ptr_mut(&key);
     // SAFETY: an element of our map; a cipher is used by one call at a time.
     let goes_on = known.is_some_and(|half| unsafe { call.sequence != 0 && (*half).next == call.sequence });
     if !goes_on {
-        renew(&key, call.sequence, write, cookie);
+        renew(&key, call.sequence, cookie);
     }
     // SAFETY: as above.
     RUSTLS_HALVES.get_ptr_mut(&key).map(|half| unsafe { &mut *half })
@@ -366,20 +373,22 @@ fn half(call: &Call, write: bool, pid_tgid: u64, cookie: u64) -> Option<&'static
 
 /// A direction with a new key, or one of which records have been missed: what is at its cipher's address may be another.
 #[inline(never)]
-fn renew(key: &SessionKey, sequence: u64, write: bool, cookie: u64) -> u32 {
+fn renew(key: &SessionKey, sequence: u64, cookie: u64) -> u32 {
+    let mut missed = sequence;
     if let Some(half) = RUSTLS_HALVES.get_ptr_mut(key) {
         // SAFETY: an element of our map; a cipher is used by one call at a time.
         let half = unsafe { &mut *half };
-        if half.connection != 0 && sequence > half.next {
-            miss(half.connection, sequence - half.next, write);
+        if sequence > half.next {
+            missed -= half.next;
         }
         if half.held != 0 {
+            missed += 1;
             let mut released = Released { call: half.hold, ..Released::default() };
             released.data.header.kind = kind::RELEASED;
             let _ = ship::plain(&released);
         }
     }
-    let new = Half { hold: socket::new_id(), next: sequence, cookie, ..Half::default() };
+    let new = Half { hold: socket::new_id(), missed, next: sequence, cookie, ..Half::default() };
     let _ = RUSTLS_HALVES.insert(key, &new, 0);
     0
 }
@@ -438,6 +447,7 @@ fn carry(sk: u64, socket: &mut Socket, program: usize, pid_tgid: u64) {
 #[inline(never)]
 fn bind(half: &mut Half, connection: u64, write: bool, pid_tgid: u64) -> u32 {
     half.connection = connection;
+    miss(half, write);
     let held = half.held;
     if held == 0 {
         return 0;
@@ -462,11 +472,15 @@ fn position(connection: u64, write: bool) -> Option<&'static mut u64> {
     Some(unsafe { &mut *position })
 }
 
-/// Records of a connection have been missed.
+/// Leaves a gap where records of a connection that was seen before have been missed. How long they were is not known;
+/// this is the most.
 #[inline(always)]
-fn miss(connection: u64, records: u64, write: bool) {
-    if let Some(position) = position(connection, write) {
-        *position += records;
+fn miss(half: &Half, write: bool) {
+    if half.missed != 0
+        && let Some(position) = position(half.connection, write)
+        && *position != 0
+    {
+        *position += half.missed.min(MOST_MISSED) * LONGEST;
     }
 }
 

@@ -155,7 +155,7 @@ pub struct Kernel {
     layers: HashMap<MapData, u32, [u64; 2]>,
     sockets: HashMap<MapData, u64, [u8; size_of::<Socket>()]>,
     go_processes: HashMap<MapData, u32, u64>,
-    rustls_processes: HashMap<MapData, u32, u32>,
+    rustls_processes: HashMap<MapData, u32, [u8; 2]>,
     goroutines: HashMap<MapData, [u8; size_of::<GoroutineKey>()], [u8; GOROUTINE_CALL]>,
     sessions: HashMap<MapData, [u8; size_of::<SessionKey>()], [u8; size_of::<Session>()]>,
     /// Processes that have ended and may have left sessions.
@@ -329,9 +329,10 @@ impl Kernel {
         }
     }
 
-    /// Says that a process has probes in rustls: its sockets' ciphertext is looked at from now on.
-    pub fn add_rustls_process(&mut self, pid: u32) -> Result<(), KernelError> {
-        self.rustls_processes.insert(pid, 0, 0).map_err(map_error("RUSTLS_PROCESSES"))?;
+    /// Says that a process has probes in rustls, and what results of decrypting and encrypting begin with if they are no
+    /// errors: its sockets' ciphertext is looked at from now on.
+    pub fn add_rustls_process(&mut self, pid: u32, ok: [u8; 2]) -> Result<(), KernelError> {
+        self.rustls_processes.insert(pid, ok, 0).map_err(map_error("RUSTLS_PROCESSES"))?;
         self.switches.set(switch::RUSTLS, 1, 0).map_err(map_error("SWITCHES"))
     }
 

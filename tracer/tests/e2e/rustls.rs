@@ -101,12 +101,14 @@ fn ring_tls_1_2() {
 }
 
 #[test]
+#[ignore = "takes minutes: aws-lc-rs is C that has to be built"]
 fn aws_lc_tls_1_3() {
     let row = row("aws-lc-rs", "TLS 1.3, std sockets, new keys now and then, sessions that change threads");
     row.passed(both_ends("aws-lc-rs", "1.3").records());
 }
 
 #[test]
+#[ignore = "takes minutes: aws-lc-rs is C that has to be built"]
 fn aws_lc_tls_1_2() {
     let row = row("aws-lc-rs", "TLS 1.2, std sockets, sessions that change threads");
     row.passed(both_ends("aws-lc-rs", "1.2").records());
@@ -139,6 +141,6 @@ fn stripped() {
     let outcome = tracer.stop();
     assert_eq!(outcome.records().count(), 0);
     let warnings: Vec<_> = outcome.stderr.lines().filter(|line| line.contains("rustls")).collect();
-    assert_eq!(warnings.len(), 2, "one for each process: {}", outcome.stderr);
-    assert!(warnings.iter().all(|line| line.contains("is not seen")), "{warnings:?}");
+    assert_eq!(warnings.len(), 1, "one for the file: {}", outcome.stderr);
+    assert!(warnings[0].contains("is not seen"), "{warnings:?}");
 }
