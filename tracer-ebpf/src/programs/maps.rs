@@ -53,7 +53,7 @@ pub static RUSTLS_CALLS: LruHashMap<u64, rustls::Call, 16384> = LruHashMap::new(
 pub static RUSTLS_HALVES: LruHashMap<SessionKey, rustls::Half, 65536> = LruHashMap::new();
 /// How far connections have come in each direction.
 #[btf_map]
-pub static RUSTLS_POSITIONS: LruHashMap<rustls::PositionKey, u64, 65536> = LruHashMap::new();
+pub static RUSTLS_POSITIONS: LruHashMap<rustls::PositionKey, rustls::Position, 65536> = LruHashMap::new();
 /// Beginnings of records that were made and that no socket has sent yet.
 #[btf_map]
 pub static RUSTLS_MADE: LruHashMap<rustls::MadeKey, rustls::MadeFor, 8192> = LruHashMap::new();

@@ -8,7 +8,8 @@
 //! Both directions are bound on their own, by ciphertext: the head of a record that was made is the head of a piece that
 //! a socket sends; the end of a record that is opened is what a socket has received last, or a socket has received the
 //! record's beginning as the beginning of something. What has moved before is held by user space until then, and never
-//! shown if it is never bound.
+//! shown if it is never bound, or so late that the other direction has gone on: a response must not come before its
+//! request.
 //!
 //! Where Rust puts the fields of these structures is its compiler's choice. What is found there must be a record by all
 //! that is known of one; what is not is counted and left out, and so is all of a session whose ciphertext no socket
@@ -124,8 +125,9 @@ pub struct Half {
     connection: u64,
     /// The number that its bytes are held by.
     hold: u64,
-    /// Bytes held.
+    /// Bytes held, and since when.
     held: u64,
+    since: u64,
     /// Records that were missed before it.
     missed: u64,
     /// The number of the next record.
@@ -194,7 +196,16 @@ pub struct MadeFor {
     hold: u64,
 }
 
-/// How far a connection has come in one direction, whatever its keys were.
+/// How far a connection has come in one direction, whatever its keys were; value of the map of positions.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Position {
+    bytes: u64,
+    /// When it last moved.
+    time: u64,
+}
+
+/// Of which connection, in which direction.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct PositionKey {
@@ -453,7 +464,10 @@ fn bind(half: &mut Half, connection: u64, write: bool, pid_tgid: u64) -> u32 {
         return 0;
     }
     half.held = 0;
-    let data = advance(half, held, write, pid_tgid).filter(|data| !shed::takes(data.header.connection));
+    let other = PositionKey { connection, write: u64::from(!write) };
+    // SAFETY: copied at once.
+    let is_late = unsafe { RUSTLS_POSITIONS.get(&other) }.is_some_and(|other| other.time > half.since);
+    let data = advance(half, held, write, pid_tgid).filter(|data| !is_late && !shed::takes(data.header.connection));
     let mut released = Released { data: data.unwrap_or_default(), call: half.hold };
     released.data.header.kind = kind::RELEASED;
     let _ = ship::plain(&released);
@@ -462,10 +476,10 @@ fn bind(half: &mut Half, connection: u64, write: bool, pid_tgid: u64) -> u32 {
 
 /// How far a connection has come in one direction.
 #[inline(always)]
-fn position(connection: u64, write: bool) -> Option<&'static mut u64> {
+fn position(connection: u64, write: bool) -> Option<&'static mut Position> {
     let key = PositionKey { connection, write: u64::from(write) };
     let position = RUSTLS_POSITIONS.get_ptr_mut(&key).or_else(|| {
-        RUSTLS_POSITIONS.insert(&key, &0, 0).ok()?;
+        RUSTLS_POSITIONS.insert(&key, &Position::default(), 0).ok()?;
         RUSTLS_POSITIONS.get_ptr_mut(&key)
     })?;
     // SAFETY: an element of our map; a direction is used by one call at a time.
@@ -478,9 +492,9 @@ fn position(connection: u64, write: bool) -> Option<&'static mut u64> {
 fn miss(half: &Half, write: bool) {
     if half.missed != 0
         && let Some(position) = position(half.connection, write)
-        && *position != 0
+        && position.bytes != 0
     {
-        *position += half.missed.min(MOST_MISSED) * LONGEST;
+        position.bytes += half.missed.min(MOST_MISSED) * LONGEST;
     }
 }
 
@@ -488,14 +502,15 @@ fn miss(half: &Half, write: bool) {
 #[inline(always)]
 fn advance(half: &Half, length: u64, write: bool, pid_tgid: u64) -> Option<Data> {
     let counter = position(half.connection, write)?;
-    let place = *counter;
-    *counter += length;
+    let now = ship::now();
+    let place = counter.bytes;
+    *counter = Position { bytes: place + length, time: now };
     let header = Header {
         kind: kind::DATA,
         program: half.cookie as u8,
         flags: flag::TLS | flag::BY_CIPHERTEXT | if write { flag::WRITE } else { 0 },
         captured: 0,
-        time: ship::now(),
+        time: now,
         pid_tgid,
         connection: half.connection,
     };
@@ -534,6 +549,9 @@ fn hold(half: &mut Half, length: u64, write: bool, pid_tgid: u64) -> Option<Data
         connection: half.hold,
     };
     let position = half.held;
+    if position == 0 {
+        half.since = header.time;
+    }
     half.held += length;
     Some(Data { header, position, length: length as u32, elapsed: 0 })
 }
@@ -556,28 +574,25 @@ pub fn carries<S: Source>(transfer: &Transfer, pid_tgid: u64, connection: u64, s
 #[inline(never)]
 fn sent<S: Source>(source: S, pid_tgid: u64, connection: u64) -> u32 {
     let Some(mut buffers) = source.glance() else { return 0 };
+    let mut found = 0;
+    // All of them: the first records of a new key follow the last ones of the old.
     macro_rules! pieces {
         ($($_number:literal)*) => {
             $(
                 let _ = $_number;
-                if piece(&mut buffers, pid_tgid, connection) != NEXT {
-                    return 1;
-                }
+                found |= piece(&mut buffers, pid_tgid, connection);
             )*
         };
     }
     pieces! { 1 2 3 4 }
-    0
+    found
 }
-
-/// Nothing was found in a piece of a send.
-const NEXT: u32 = 0;
 
 #[inline(always)]
 fn piece(buffers: &mut Buffers, pid_tgid: u64, connection: u64) -> u32 {
     if !buffers.advance() || buffers.current.length < MADE as u64 {
         buffers.current.length = 0;
-        return NEXT;
+        return 0;
     }
     let found = is_made(buffers.current.base, pid_tgid, connection);
     buffers.current.length = 0;
