@@ -293,8 +293,9 @@ fn render(exchange: &mut Exchange) -> Value {
 
 fn render_part(part: &mut Part) -> Value {
     part.payload.redact();
-    let payload = erased_serde::serialize(part.payload.as_ref(), serde_json::value::Serializer);
-    let payload = payload.expect("payloads serialise");
+    let mut printed = Vec::new();
+    part.payload.print(&mut printed).expect("payloads serialise");
+    let payload: Value = serde_json::from_slice(&printed).expect("payloads print as JSON");
     assert!(payload.is_object(), "a payload is an object");
     let summary = format!("{:?}", part.payload.summary());
     let times = [part.start, part.end].map(|time| time.map(|time| time.0));

@@ -68,8 +68,7 @@ fn printed_small_exchanges(bencher: divan::Bencher<'_, '_>) {
             {
                 json.clear();
                 part.payload.redact();
-                let mut serializer = serde_json::Serializer::new(&mut json);
-                erased_serde::serialize(part.payload.as_ref(), &mut serializer).expect("payloads serialise");
+                part.payload.print(&mut json).expect("payloads serialise");
                 assert!(!json.is_empty());
             }
         }

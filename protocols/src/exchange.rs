@@ -44,12 +44,25 @@ impl Part {
 /// The fields of a protocol's message: what is printed of it, and what people look for in it.
 ///
 /// Serialises as a JSON object (never null, never an array); the printer puts `bytes` before its fields.
-pub trait Payload: erased_serde::Serialize + std::fmt::Debug + Send {
+pub trait Payload: Print + std::fmt::Debug + Send {
     /// Replaces every sensitive value by [`crate::Text::REDACTED`].
     fn redact(&mut self) {}
 
     /// What a person needs of it on one line.
     fn summary(&self) -> Summary<'_>;
+}
+
+/// Prints as JSON. Every type that serialises does: a trait object that did so by way of serde's own traits would have
+/// to go through a virtual call for each of its fields.
+pub trait Print {
+    /// Appends its JSON, without white space.
+    fn print(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error>;
+}
+
+impl<T: serde::Serialize> Print for T {
+    fn print(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+        serde_json::to_writer(out, self)
+    }
 }
 
 /// One message on one line: what the table prints and what selection by flags compares.

@@ -35,11 +35,12 @@ mod time;
 
 pub use connection::{Connection, Counters, Direction, Layer};
 pub use cursor::Cursor;
-pub use exchange::{Exchange, Part, Payload, Reason, Reasons, Summary};
+pub use exchange::{Exchange, Part, Payload, Print, Reason, Reasons, Summary};
 pub use fifo::Fifo;
 pub use inference::{Inference, Sender};
 pub use limits::Limits;
 pub use parser::{Boundary, Context, Handoff, Input, Output, Parser, Side, Skipped, Step, Transport, Violation};
+pub use proxy::Proxied;
 pub use reassembly::Segment;
 pub use registry::Registration;
 pub use text::Text;

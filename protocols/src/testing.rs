@@ -111,7 +111,9 @@ impl Conversation {
 pub fn render(exchange: &Exchange) -> Value {
     let part = |part: &Option<crate::Part>| {
         part.as_ref().map(|part| {
-            let mut value = serde_json::to_value(erased(part)).expect("payloads serialise");
+            let mut printed = Vec::new();
+            part.payload.print(&mut printed).expect("payloads serialise");
+            let mut value: Value = serde_json::from_slice(&printed).expect("payloads print as JSON");
             let fields = value.as_object_mut().expect("payloads are objects");
             fields.insert("bytes".into(), json!(part.bytes));
             fields.insert("start".into(), json!(part.start.map(|time| time.0)));
@@ -127,16 +129,6 @@ pub fn render(exchange: &Exchange) -> Value {
         "reasons": exchange.reasons.iter().map(|reason| reason.name()).collect::<Vec<_>>(),
         "missing_bytes": exchange.missing_bytes,
     })
-}
-
-fn erased(part: &crate::Part) -> impl serde::Serialize + '_ {
-    struct Erased<'a>(&'a dyn crate::Payload);
-    impl serde::Serialize for Erased<'_> {
-        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            erased_serde::serialize(self.0, serializer)
-        }
-    }
-    Erased(part.payload.as_ref())
 }
 
 /// Runs a whole conversation on a connection seen from its start to its end.
@@ -196,21 +188,20 @@ pub fn with_holes(
     sizes: &[usize],
     check: impl FnMut(&str, Vec<Value>),
 ) {
-    with_holes_every(1, registration, script, sizes, check);
+    let places = script.iter().enumerate().flat_map(|(index, (_, bytes))| (0..bytes.len()).map(move |at| (index, at)));
+    with_holes_at(&places.collect::<Vec<_>>(), registration, script, sizes, check);
 }
 
-/// [`with_holes`] at every `step`th byte of all: for long conversations.
-pub fn with_holes_every(
-    step: usize,
+/// [`with_holes`] at some places, each a transfer and a byte of it: for long conversations.
+pub fn with_holes_at(
+    places: &[(usize, usize)],
     registration: &'static Registration,
     script: &Script<'_>,
     sizes: &[usize],
     mut check: impl FnMut(&str, Vec<Value>),
 ) {
     for &size in sizes {
-        let places =
-            script.iter().enumerate().flat_map(|(index, (_, bytes))| (0..bytes.len()).map(move |at| (index, at)));
-        for (index, at) in places.step_by(step) {
+        for &(index, at) in places {
             let length = script[index].1.len();
             let hole = at..(at + size).min(length);
             for loss in [Loss::Lost, Loss::LostAndMissedLate, Loss::Truncated] {

@@ -14,6 +14,7 @@ use std::{
 };
 
 use fetched::fetched;
+use object::{Object as _, ObjectSection as _};
 use symbols::{Arguments, LibraryKind, Register, Role, TlsLibrary, tls_libraries};
 
 /// The `__isoc23_` functions are those of a C library that is newer than the machine's may be.
@@ -73,19 +74,30 @@ fn only(file: &Path) -> TlsLibrary {
     found.remove(0)
 }
 
+/// Where most of the code is in a file, and the address that it is loaded to, as `readelf` says.
+fn code(directory: &Path, file: &str) -> [u64; 2] {
+    let segments = run(directory, "readelf", &["-W", "-l", file]);
+    let code = segments.lines().filter(|line| line.contains("LOAD") && line.contains("R E")).map(|line| {
+        let numbers = line.split_whitespace().filter_map(|word| hexadecimal(word.strip_prefix("0x")?));
+        let [offset, address, _, size, ..] = numbers.collect::<Vec<_>>()[..] else { panic!("{line}") };
+        (size, [offset, address])
+    });
+    code.max().unwrap().1
+}
+
+fn hexadecimal(text: &str) -> Option<u64> {
+    u64::from_str_radix(text, 16).ok()
+}
+
 /// The offset in the file of each symbol, as `nm` and `readelf` say.
 fn offsets(directory: &Path, file: &str) -> BTreeMap<String, u64> {
-    let hexadecimal = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16).ok();
-    let segments = run(directory, "readelf", &["-W", "-l", file]);
-    let code = segments.lines().find(|line| line.contains("LOAD") && line.contains("R E")).unwrap();
-    let numbers: Vec<u64> =
-        code.split_whitespace().filter(|word| word.starts_with("0x")).filter_map(hexadecimal).collect();
+    let [offset, loaded] = code(directory, file);
     let symbols = run(directory, "nm", &[file]);
     let lines = symbols.lines().filter_map(|line| {
         let mut words = line.split(' ');
         let (address, kind, name) = (words.next()?, words.next()?, words.next()?);
         let address = hexadecimal(address).filter(|_| "tT".contains(kind))?;
-        Some((name.to_owned(), address.checked_sub(numbers[1])? + numbers[0]))
+        Some((name.to_owned(), address.checked_sub(loaded)? + offset))
     });
     lines.collect()
 }
@@ -143,6 +155,49 @@ fn debian_13() {
     for (name, option) in [("pie", "-pie"), ("fixed", "-no-pie"), ("small", "-Wl,--gc-sections")] {
         let directory = build("debian13", name, &[option], &["-l:libz.so.1", "-l:libzstd.so.1"]);
         compare(&directory, &SINCE_3_2, Register::R8);
+    }
+}
+
+/// A file in which the dynamic linker finds no name either.
+fn without_exports(mut file: Vec<u8>) -> Vec<u8> {
+    let names = {
+        let elf = object::File::parse(&*file).unwrap();
+        elf.section_by_name(".dynstr").unwrap().file_range().unwrap()
+    };
+    let [start, size] = [names.0, names.1].map(|number| usize::try_from(number).unwrap());
+    file[start..start + size].iter_mut().filter(|byte| **byte != 0).for_each(|byte| *byte = b'x');
+    file
+}
+
+/// Node.js brings OpenSSL in its executable, which exports it, or uses Debian's. Without its symbols the same functions
+/// are found. Without what it exports as well, functions are found where they were, or none is: in its own build
+/// `SSL_read` has the inner function inlined, and makes reports in two names.
+#[test]
+fn node_js() {
+    let directory = directory("stripped-node");
+    let node = run(&directory, "sh", &["-c", "readlink -f $(command -v node)"]);
+    let libraries = run(&directory, "ldd", &[node.trim()]);
+    let shared = libraries.lines().find_map(|line| line.trim().strip_prefix("libssl.so.3 => ")?.split(' ').next());
+    fs::copy(shared.unwrap_or_else(|| node.trim()), directory.join("whole")).unwrap();
+    run(&directory, "strip", &["-o", "bare", "whole"]);
+    fs::write(directory.join("hidden"), without_exports(fs::read(directory.join("bare")).unwrap())).unwrap();
+    // `strip` moves the code inside of the file.
+    let found = |file: &str| {
+        let [moved, still] = [file, "whole"].map(|file| code(&directory, file)[0]);
+        let functions = only(&directory.join(file)).functions.into_iter();
+        let at = |function: &symbols::Function| function.symbol_offset.0 + still - moved;
+        functions.map(|function| (at(&function), function.role, function.name)).collect::<Vec<_>>()
+    };
+    assert_eq!(found("bare"), found("whole"));
+    let mut truth = offsets(&directory, "whole");
+    let inner = only(&directory.join("whole")).inner.into_iter().map(|inner| inner.function);
+    truth.extend(inner.map(|function| (function.name, function.symbol_offset.0)));
+    let hidden = found("hidden");
+    let names: Vec<_> = hidden.iter().map(|(_, role, name)| (name.as_str(), *role)).collect();
+    let refused = names.is_empty() && !only(&directory.join("hidden")).blind.is_empty();
+    assert!(refused || names == SINCE_1_1_1 || names == SINCE_3_2, "{hidden:?}");
+    for (offset, _, name) in &hidden {
+        assert_eq!(truth.get(name), Some(offset), "{name}");
     }
 }
 

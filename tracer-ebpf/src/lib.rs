@@ -107,10 +107,21 @@ pub mod switch {
     pub const COMPARED: u32 = 2;
     /// Whether a process has probes in Go's crypto/tls, or has had.
     pub const GO: u32 = 3;
+    /// How many times a process has ceased to be traced.
+    pub const REMOVALS: u32 = 4;
     /// Whether a process has probes in rustls, or has had.
-    pub const RUSTLS: u32 = 4;
+    pub const RUSTLS: u32 = 5;
     /// How many there are.
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = 6;
+}
+
+/// Elements of the map that tells which processes may be traced.
+pub const MAY_BE_TRACED: u32 = 65536;
+
+/// Where a process stands in that map. Several may stand in one place: then those that are not traced pay a little more.
+#[inline(always)]
+pub const fn may_be_traced(tgid: u32) -> u32 {
+    tgid % MAY_BE_TRACED
 }
 
 /// Bits of [`Socket::flags`].
@@ -337,7 +348,7 @@ pub struct GoroutineKey {
 }
 
 /// Size of that map's value, which only the kernel side reads.
-pub const GOROUTINE_CALL: usize = 96;
+pub const GOROUTINE_CALL: usize = 104;
 
 /// Counters of the kernel side, per CPU; user space adds them up. `T` is how one is added to.
 #[repr(C)]

@@ -156,6 +156,7 @@ fn connection() -> ConnectionInfo {
         role: Role::Server,
         local: end("127.0.0.1:8443"),
         remote: end("127.0.0.1:51522"),
+        proxied: None,
         tls: Some(Tls { library: "openssl" }),
         tuple_source: TupleSource::Nested,
     }

@@ -1,8 +1,9 @@
-//! Writes a large capture to standard output, for measuring: `make-capture MEGABYTES [http|redis|dns]...`.
+//! Writes a large capture to standard output, for measuring: `make-capture MEGABYTES [NAME]...`.
 //!
-//! Conversations of the protocols named (all, if none is) take turns, in packets of an Ethernet's size: HTTP/1 on
-//! keep-alive connections with small and with large responses, pipelined Redis, and DNS over UDP. The same arguments
-//! give the same file.
+//! Conversations of the names given (all, if none is) take turns, in packets of an Ethernet's size: HTTP/1 on
+//! keep-alive connections (`http` with small and large responses, `http-small`, `http-bodies` of 1 MiB by their length,
+//! `http-chunked` in chunks), unary calls of `grpc` on HTTP/2, pipelined `redis`, `mysql` and `pgsql` with simple
+//! statements, and `dns` over UDP. The same arguments give the same file.
 
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
@@ -106,18 +107,80 @@ impl Flow {
     }
 }
 
-fn http(flow: &mut Flow, to: &mut Capture<impl Write>) -> io::Result<()> {
+fn http_exchange(flow: &mut Flow, body: usize, to: &mut Capture<impl Write>) -> io::Result<()> {
     let number = flow.requests;
     let request = format!(
         "GET /api/v1/items/{number}?fields=name,price HTTP/1.1\r\nHost: shop.example.com\r\n\
          User-Agent: curl/7.88.1\r\nAccept: */*\r\nX-Request-Id: {number:08x}\r\n\r\n"
     );
-    let body = if number.is_multiple_of(LARGE_EVERY) { 64 << 10 } else { 200 };
     let mut response =
         format!("HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Type: application/json\r\nContent-Length: {body}\r\n\r\n")
             .into_bytes();
     response.resize(response.len() + body, b'x');
     flow.say(Side::Client, request.as_bytes(), to)?;
+    flow.say(Side::Server, &response, to)
+}
+
+fn http(flow: &mut Flow, to: &mut Capture<impl Write>) -> io::Result<()> {
+    let body = if flow.requests.is_multiple_of(LARGE_EVERY) { 64 << 10 } else { 200 };
+    http_exchange(flow, body, to)
+}
+
+fn http_small(flow: &mut Flow, to: &mut Capture<impl Write>) -> io::Result<()> {
+    http_exchange(flow, 200, to)
+}
+
+fn http_bodies(flow: &mut Flow, to: &mut Capture<impl Write>) -> io::Result<()> {
+    http_exchange(flow, 1 << 20, to)
+}
+
+/// A body whose framing stands in its bytes: 64 chunks of 16 KiB.
+fn http_chunked(flow: &mut Flow, to: &mut Capture<impl Write>) -> io::Result<()> {
+    let request = format!("GET /export/{} HTTP/1.1\r\nHost: shop.example.com\r\n\r\n", flow.requests);
+    let mut response = b"HTTP/1.1 200 OK\r\nServer: nginx\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    let chunk = [b"4000\r\n", &[b'x'; 16 << 10][..], b"\r\n"].concat();
+    response.extend(chunk.repeat(64));
+    response.extend(b"0\r\n\r\n");
+    flow.say(Side::Client, request.as_bytes(), to)?;
+    flow.say(Side::Server, &response, to)
+}
+
+/// A frame of HTTP/2 (RFC 9113 section 4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = (payload.len() as u32).to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// A header field that enters the dynamic table (RFC 7541 section 6.2.1); `name`: place of its name in the static one.
+fn indexed(name: u8, value: &str) -> Vec<u8> {
+    [&[0x40 | name, value.len() as u8], value.as_bytes()].concat()
+}
+
+/// Unary calls of gRPC on one HTTP/2 connection. From the second on, their heads are places in the dynamic table.
+fn grpc(flow: &mut Flow, to: &mut Capture<impl Write>) -> io::Result<()> {
+    let stream = 2 * flow.requests - 1;
+    let message = [&[0, 0, 0, 0, 40][..], &[7; 40]].concat();
+    let (mut request, mut response) = (Vec::new(), Vec::new());
+    let (head, answer, trailers) = if flow.requests == 1 {
+        request.extend(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        request.extend(frame(4, 0, 0, b""));
+        response.extend(frame(4, 0, 0, b""));
+        let head = [
+            vec![0x83, 0x86],
+            indexed(4, "/shop.Inventory/GetItem"),
+            indexed(1, "shop.example.com"),
+            indexed(31, "application/grpc"),
+            indexed(58, "grpc-go/1.62.0"),
+        ];
+        let status = [&[0x40, 11][..], b"grpc-status", &[1], b"0"].concat();
+        (head.concat(), [vec![0x88], indexed(31, "application/grpc")].concat(), status)
+    } else {
+        (vec![0x83, 0x86, 0x80 | 65, 0x80 | 64, 0x80 | 63, 0x80 | 62], vec![0x88, 0x80 | 63], vec![0x80 | 62])
+    };
+    request.extend([frame(1, 4, stream, &head), frame(0, 1, stream, &message)].concat());
+    response.extend([frame(1, 4, stream, &answer), frame(0, 0, stream, &message)].concat());
+    response.extend(frame(1, 5, stream, &trailers));
+    flow.say(Side::Client, &request, to)?;
     flow.say(Side::Server, &response, to)
 }
 
@@ -127,6 +190,67 @@ fn redis(flow: &mut Flow, to: &mut Capture<impl Write>) -> io::Result<()> {
     let get = format!("*2\r\n$3\r\nGET\r\n${}\r\n{key}\r\n", key.len());
     flow.say(Side::Client, [set, get].concat().repeat(8).as_bytes(), to)?;
     flow.say(Side::Server, b"+OK\r\n$5\r\nvalue\r\n".repeat(8).as_slice(), to)
+}
+
+/// A packet of MySQL.
+fn packet(sequence: u8, body: &[u8]) -> Vec<u8> {
+    [&(body.len() as u32).to_le_bytes()[..3], &[sequence], body].concat()
+}
+
+fn mysql_login(flow: &mut Flow, to: &mut Capture<impl Write>) -> io::Result<()> {
+    let greeting = [
+        &b"\x0a8.0.36\0\x4d\0\0\0saltsalt\0"[..],
+        &[0xff, 0xf7, 45, 2, 0, 0xff, 0xff, 21],
+        &[0; 10],
+        b"saltsaltsalt\0caching_sha2_password\0",
+    ];
+    // LONG_PASSWORD, CONNECT_WITH_DB, PROTOCOL_41, TRANSACTIONS, SECURE_CONNECTION, MULTI_RESULTS, PLUGIN_AUTH.
+    let capabilities: u32 = 1 | 1 << 3 | 1 << 9 | 1 << 13 | 1 << 15 | 1 << 17 | 1 << 19;
+    let login =
+        [&capabilities.to_le_bytes()[..], &[0, 0, 0, 1, 45], &[0; 23], b"ann\0\x04hashshop\0caching_sha2_password\0"];
+    flow.say(Side::Server, &packet(0, &greeting.concat()), to)?;
+    flow.say(Side::Client, &packet(1, &login.concat()), to)?;
+    flow.say(Side::Server, &packet(2, &[0, 0, 0, 2, 0, 0, 0]), to)
+}
+
+/// A statement, different each time, as SQL of the text protocol.
+fn statement(number: u32) -> String {
+    format!("SELECT name FROM items WHERE id = {number} AND shop = 'shop-{}'", number % 100)
+}
+
+fn mysql(flow: &mut Flow, to: &mut Capture<impl Write>) -> io::Result<()> {
+    if flow.requests == 1 {
+        mysql_login(flow, to)?;
+    }
+    let column = b"\x03def\x04shop\x05items\x05items\x04name\x04name\x0c\x2d\0\xff\0\0\0\xfd\0\0\0\0\0";
+    let (row, eof) = (b"\x03pen", b"\xfe\0\0\x02\0");
+    let rows = [packet(1, b"\x01"), packet(2, column), packet(3, eof), packet(4, row), packet(5, row), packet(6, eof)];
+    let query = format!("\x03{}", statement(flow.requests));
+    flow.say(Side::Client, &packet(0, query.as_bytes()), to)?;
+    flow.say(Side::Server, &rows.concat(), to)
+}
+
+/// A message of PostgreSQL.
+fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    [&[kind][..], &(body.len() as u32 + 4).to_be_bytes(), body].concat()
+}
+
+fn pgsql(flow: &mut Flow, to: &mut Capture<impl Write>) -> io::Result<()> {
+    if flow.requests == 1 {
+        flow.say(Side::Client, b"\0\0\0\x20\0\x03\0\0user\0ann\0database\0shop\0\0", to)?;
+        flow.say(Side::Server, &[message(b'R', &[0; 4]), message(b'Z', b"I")].concat(), to)?;
+    }
+    let row = message(b'D', b"\0\x01\0\0\0\x03pen");
+    let answer = [
+        message(b'T', b"\0\x01name\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0"),
+        row.clone(),
+        row,
+        message(b'C', b"SELECT 2\0"),
+        message(b'Z', b"I"),
+    ];
+    let query = format!("{}\0", statement(flow.requests));
+    flow.say(Side::Client, &message(b'Q', query.as_bytes()), to)?;
+    flow.say(Side::Server, &answer.concat(), to)
 }
 
 fn dns(flow: &mut Flow, to: &mut Capture<impl Write>) -> io::Result<()> {
@@ -139,26 +263,39 @@ fn dns(flow: &mut Flow, to: &mut Capture<impl Write>) -> io::Result<()> {
     flow.datagram(Side::Server, &response, to)
 }
 
+/// Says the next exchange of a connection.
+type Talk<W> = fn(&mut Flow, &mut Capture<W>) -> io::Result<()>;
+
+/// What can be asked for: name, port of the server, what is said.
+fn conversations<W: Write>() -> [(&'static str, u16, Talk<W>); 9] {
+    [
+        ("http", 80, http),
+        ("http-small", 8000, http_small),
+        ("http-bodies", 8080, http_bodies),
+        ("http-chunked", 8008, http_chunked),
+        ("grpc", 50051, grpc),
+        ("redis", 6379, redis),
+        ("mysql", 3306, mysql),
+        ("pgsql", 5432, pgsql),
+        ("dns", 53, dns),
+    ]
+}
+
 fn write(megabytes: u64, wanted: &[String]) -> io::Result<()> {
     let mut capture = Capture::new(BufWriter::with_capacity(1 << 20, io::stdout().lock()))?;
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|it| it == name);
-    let ports = [("http", 80), ("redis", 6379), ("dns", 53)];
-    let mut flows: Vec<Flow> = ports
-        .iter()
-        .filter(|(name, _)| is_wanted(name))
-        .flat_map(|(_, port)| (0..CONNECTIONS).map(|number| Flow::new(40_000 + number, *port)))
+    let mut flows: Vec<(Flow, Talk<_>)> = conversations()
+        .into_iter()
+        .filter(|(name, _, _)| is_wanted(name))
+        .flat_map(|(_, port, talk)| (0..CONNECTIONS).map(move |number| (Flow::new(40_000 + number, port), talk)))
         .collect();
-    for flow in flows.iter_mut().filter(|flow| flow.server_port != 53) {
+    for (flow, _) in flows.iter_mut().filter(|(flow, _)| flow.server_port != 53) {
         flow.connect(&mut capture)?;
     }
     while capture.written < megabytes << 20 {
-        for flow in &mut flows {
+        for (flow, talk) in &mut flows {
             flow.requests += 1;
-            match flow.server_port {
-                80 => http(flow, &mut capture)?,
-                6379 => redis(flow, &mut capture)?,
-                _ => dns(flow, &mut capture)?,
-            }
+            talk(flow, &mut capture)?;
         }
     }
     capture.out.flush()
@@ -167,7 +304,8 @@ fn write(megabytes: u64, wanted: &[String]) -> io::Result<()> {
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let Some((Ok(megabytes), wanted)) = arguments.split_first().map(|(first, rest)| (first.parse(), rest)) else {
-        eprintln!("usage: make-capture MEGABYTES [http|redis|dns]...");
+        let names = conversations::<io::Sink>().map(|(name, _, _)| name).join("|");
+        eprintln!("usage: make-capture MEGABYTES [{names}]...");
         return ExitCode::from(2);
     };
     match write(megabytes, wanted) {

@@ -77,6 +77,7 @@ fn recording(talk: &Conversation) -> Vec<u8> {
         role: Role::Server,
         local: end(80),
         remote: end(40_000),
+        proxied: None,
         tls: Some(Tls { library: "openssl" }),
         tuple_source: TupleSource::Nested,
     };

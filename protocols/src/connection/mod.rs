@@ -25,7 +25,7 @@ use std::sync::Arc;
 use crate::parser::Mark;
 use crate::reassembly::{Cause, Chunk, Reassembler, Tally};
 use crate::{
-    Context, Exchange, Handoff, Input, Output, Parser, Registration, Segment, Side, Skipped, Span, Step, Time,
+    Context, Exchange, Handoff, Input, Output, Parser, Proxied, Registration, Segment, Side, Skipped, Span, Step, Time,
 };
 use half::{Behind, Half, Halves, Mode, Untold};
 use walk::{Walk, finish_pass};
@@ -102,6 +102,7 @@ pub struct Connection {
     halves: Halves,
     sequence: u64,
     counters: Counters,
+    proxied: Option<Proxied>,
 }
 
 impl Connection {
@@ -119,6 +120,7 @@ impl Connection {
             halves: Halves::new(&context.limits),
             sequence: 0,
             counters: Counters::default(),
+            proxied: None,
         }
     }
 
@@ -139,6 +141,11 @@ impl Connection {
     /// The direction that carries the client's bytes, once known.
     pub fn client(&self) -> Option<Direction> {
         self.client
+    }
+
+    /// What a header of the PROXY protocol in front of everything names.
+    pub fn proxied(&self) -> Option<&Proxied> {
+        self.proxied.as_ref()
     }
 
     /// Whether nothing more can come of this connection: its bytes need not be captured any longer.

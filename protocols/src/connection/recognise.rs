@@ -52,12 +52,13 @@ impl Connection {
         }
         let look = proxy::look(&half.buffer);
         half.at_start = look == Look::More;
-        if let Look::Header(length) = look {
+        if let Look::Header(length, proxied) = look {
             half.drain(length);
             self.client = Some(direction);
+            self.proxied = proxied;
             self.counters.proxy_headers += 1;
         }
-        look == Look::More
+        self.half(direction).at_start
     }
 
     /// Begins to speak a protocol with what was buffered while it was being recognised.

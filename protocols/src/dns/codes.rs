@@ -92,6 +92,7 @@ code!(
 
 impl Opcode {
     pub(super) const QUERY: Self = Self(0);
+    pub(super) const IQUERY: Self = Self(1);
 }
 
 code!(

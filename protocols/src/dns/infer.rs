@@ -72,6 +72,10 @@ fn is_plausible(header: &Header, length: usize) -> bool {
         let multicast = header.id == 0 && header.authoritative() && header.rcode() == 0 && answers > 0;
         (1..=4).contains(&questions) || (questions == 0 && multicast)
     } else {
+        if header.opcode() == Opcode::IQUERY {
+            // Inverse queries (RFC 1035 section 6.4, withdrawn by RFC 3425) carry the answer and want the question.
+            return fits && header.counts == [0, 1, 0, 0];
+        }
         let few = records <= usize::from(QUERY_RECORDS) || header.opcode() != Opcode::QUERY;
         (1..=16).contains(&questions) && few
     };

@@ -53,6 +53,11 @@ fn answer(id: u16, text: &str, last: u8) -> Vec<u8> {
     response(id, 0x8180, text, A, &[record(A, &[192, 0, 2, last])])
 }
 
+/// Asks for the name of an address (RFC 1035 section 6.4).
+fn inverse_query() -> Vec<u8> {
+    [header(1, 0x0800, [0, 1, 0, 0]), name(""), words(&[A, 1, 0, 0, 4]), vec![192, 0, 2, 1]].concat()
+}
+
 /// As it goes over a stream.
 fn framed(message: &[u8]) -> Vec<u8> {
     [words(&[message.len() as u16]), message.to_vec()].concat()
@@ -521,6 +526,16 @@ fn joined_in_the_middle() {
 }
 
 #[test]
+fn an_inverse_query_is_answered_by_its_id() {
+    let refused = header(1, 0x8804, [0; 4]);
+    let records = datagrams(&[(C, inverse_query()), (S, refused)]);
+    assert_eq!(records.len(), 1);
+    let (request, response) = (&records[0]["request"], &records[0]["response"]);
+    assert_eq!((&request["opcode"], &request["answers"][0]["data"]), (&json!("IQUERY"), &json!("192.0.2.1")));
+    assert_eq!((&response["rcode"], &records[0]["reasons"]), (&json!("NOTIMP"), &json!([])));
+}
+
+#[test]
 fn recognition() {
     let opt = [vec![0], words(&[41, 1232, 0, 0, 0])].concat();
     let edns = [header(1, 0x0120, [1, 0, 0, 1]), question("a", A), opt].concat();
@@ -536,6 +551,9 @@ fn recognition() {
         ("answer", answer(1, "a", 1), server, server),
         ("multicast response", mdns, server, server),
         ("notify", [header(1, 0x2400, [1, 0, 0, 0]), question("a", SOA)].concat(), client, client),
+        ("inverse query", inverse_query(), client, client),
+        ("inverse query with a byte behind it", with(&inverse_query(), &[0]), Inference::No, Inference::No),
+        ("inverse query without an answer", header(1, 0x0800, [0; 4]), Inference::No, Inference::No),
         ("NetBIOS", netbios, Inference::No, Inference::No),
         (
             "an unknown opcode",

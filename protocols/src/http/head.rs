@@ -75,6 +75,13 @@ impl Head {
         self.fields.iter().map(|field| (self.get(field.name), self.get(field.value)))
     }
 
+    /// Whether a name stands there more than once.
+    pub(super) fn repeats(&self) -> bool {
+        let same = |a: Piece, b: Piece| a.end - a.start == b.end - b.start && self.get(a) == self.get(b);
+        let mut before = self.fields.iter().enumerate();
+        before.any(|(index, field)| self.fields.iter().take(index).any(|earlier| same(earlier.name, field.name)))
+    }
+
     /// The values of the field `name` (in lower case), in order of appearance.
     pub(super) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         self.fields().filter(move |(n, _)| *n == name.as_bytes()).map(|(_, value)| value)

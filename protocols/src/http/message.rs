@@ -32,7 +32,7 @@ impl<L> Message<L> {
     }
 
     fn headers<'a>(&self, head: &'a Head) -> Headers<'a> {
-        Headers { head, redacted: self.redacted }
+        Headers { head, repeats: head.repeats(), redacted: self.redacted }
     }
 }
 
@@ -199,6 +199,8 @@ impl<'a> Target<'a> {
 /// Header fields as they are printed: each name once, with its values in order of appearance.
 struct Headers<'a> {
     head: &'a Head,
+    /// Whether a name stands there more than once.
+    repeats: bool,
     redacted: bool,
 }
 
@@ -206,7 +208,7 @@ impl Serialize for Headers<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         for (index, (name, _)) in self.head.fields().enumerate() {
-            let seen = self.head.fields().take(index).any(|(earlier, _)| earlier == name);
+            let seen = self.repeats && self.head.fields().take(index).any(|(earlier, _)| earlier == name);
             if !seen {
                 let name_text = String::from_utf8_lossy(name);
                 map.serialize_entry(&name_text, &Values { headers: self, name, from: index })?;
@@ -235,7 +237,9 @@ struct Values<'a> {
 
 impl Serialize for Values<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let same = self.headers.head.fields().skip(self.from).filter(|(name, _)| *name == self.name);
+        let behind = if self.headers.repeats { usize::MAX } else { 1 };
+        let fields = self.headers.head.fields().skip(self.from).take(behind);
+        let same = fields.filter(|(name, _)| *name == self.name);
         serializer.collect_seq(same.map(|(name, value)| {
             TextRef(if self.headers.redacted { redaction::field(name, value) } else { Cow::Borrowed(value) })
         }))

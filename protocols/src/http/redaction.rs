@@ -4,20 +4,23 @@ use std::borrow::Cow;
 
 use crate::Text;
 
-/// Header fields whose whole value is secret.
-const SECRET_FIELDS: &[&str] = &[
-    "authentication-info",
-    "authorization",
-    "cookie",
-    "cookie2",
-    "proxy-authentication-info",
-    "proxy-authorization",
-    "set-cookie",
-    "set-cookie2",
-    "x-amz-security-token",
-    "x-goog-iap-jwt-assertion",
-    "x-vault-token",
-];
+/// Whether this is the name of a header field whose whole value is secret.
+fn is_secret_name(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"authentication-info"
+            | b"authorization"
+            | b"cookie"
+            | b"cookie2"
+            | b"proxy-authentication-info"
+            | b"proxy-authorization"
+            | b"set-cookie"
+            | b"set-cookie2"
+            | b"x-amz-security-token"
+            | b"x-goog-iap-jwt-assertion"
+            | b"x-vault-token"
+    )
+}
 
 /// Endings of the names of header fields that carry a credential, whatever stands before: "x-api-key", "apikey",
 /// "x-auth-token", "x-csrf-token", "x-amz-security-token", "x-hub-signature".
@@ -43,8 +46,10 @@ const SECRET_FIELD_ENDINGS: &[&str] = &[
     "xsrf",
 ];
 
-/// Header fields whose value is a URL.
-const URL_FIELDS: &[&str] = &["content-location", "location", "referer", "refresh", "x-original-url", "x-original-uri"];
+/// Whether this is the name of a header field whose value is a URL.
+fn is_url_name(name: &[u8]) -> bool {
+    matches!(name, b"content-location" | b"location" | b"referer" | b"refresh" | b"x-original-url" | b"x-original-uri")
+}
 
 /// Query parameters whose value is secret, in lower case without `-`, `_` and `.`.
 const SECRET_PARAMETERS: &[&str] = &[
@@ -98,7 +103,7 @@ const REDACTED: &[u8] = Text::REDACTED.as_bytes();
 pub(crate) fn field<'a>(name: &[u8], value: &'a [u8]) -> Cow<'a, [u8]> {
     if is_secret_field(name) {
         Cow::Borrowed(REDACTED)
-    } else if URL_FIELDS.iter().any(|field| field.as_bytes() == name) {
+    } else if is_url_name(name) {
         url(value)
     } else {
         Cow::Borrowed(value)
@@ -106,8 +111,10 @@ pub(crate) fn field<'a>(name: &[u8], value: &'a [u8]) -> Cow<'a, [u8]> {
 }
 
 fn is_secret_field(name: &[u8]) -> bool {
-    SECRET_FIELDS.iter().any(|field| field.as_bytes() == name)
-        || SECRET_FIELD_ENDINGS.iter().any(|ending| {
+    // Most names differ from most endings in their last byte already.
+    let mut endings = SECRET_FIELD_ENDINGS.iter().filter(|ending| ending.as_bytes().last() == name.last());
+    is_secret_name(name)
+        || endings.any(|ending| {
             name.strip_suffix(ending.as_bytes()).is_some_and(|before| matches!(before, [] | [.., b'-' | b'_']))
         })
 }

@@ -13,8 +13,8 @@ const CLOSED_KEPT: usize = 256;
 /// Nanoseconds after which a stream is given up on which nothing passes, if its end may have passed unseen.
 const SILENCE: u64 = 60_000_000_000;
 
-/// Nanoseconds for which a message is waited for that may be late: the request of a response, and the end of a
-/// response that was under way when the client reset the stream.
+/// Nanoseconds for which a message is waited for that may be late: the request of a response, and the end of what one
+/// side had under way when the other reset the stream.
 const LATE: u64 = 1_000_000_000;
 
 /// A header block on a stream.
@@ -232,7 +232,7 @@ impl Streams {
         let silent = |stream: &Stream, limit| now.0.saturating_sub(stream.active.0) > limit;
         let over = |stream: &Stream| {
             let torn = !stream.request.torn.is_empty() || !stream.response.torn.is_empty();
-            let waits = stream.is_finished() || stream.request.reset.is_some();
+            let waits = stream.is_finished() || stream.is_cut_short();
             silent(stream, SILENCE) && torn || silent(stream, LATE) && waits
         };
         let over: Vec<u32> = self.open.values().filter(|stream| over(stream)).map(|stream| stream.id).collect();

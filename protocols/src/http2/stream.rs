@@ -168,13 +168,18 @@ impl Stream {
     }
 
     /// Whether nothing more is to come that this could still wait for. Where the end of a message may have passed
-    /// unseen, the end of the other is enough. A response that was under way when the client reset the stream may be
+    /// unseen, the end of the other is enough. What the other side had under way when one reset the stream may be
     /// late.
     pub(super) fn is_finished(&self) -> bool {
         let refused = self.response.reset.is_some() || self.goaway.is_some();
         let cancelled = self.request.reset.is_some();
         let asked = self.request.ended || cancelled || !self.request.torn.is_empty();
-        refused || self.response.ended && asked || cancelled && !self.response.torn.is_empty()
+        (refused || self.response.ended) && asked || cancelled && !self.response.torn.is_empty()
+    }
+
+    /// Whether one side has ended the stream before its time, so that the other may never come to its end.
+    pub(super) fn is_cut_short(&self) -> bool {
+        self.early_end().is_some()
     }
 
     /// What is known of it; `None` if that is nothing.

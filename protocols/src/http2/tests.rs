@@ -275,7 +275,7 @@ fn a_cancelled_request_waits_a_moment_for_a_late_response() {
 }
 
 #[test]
-fn an_early_response_ends_with_the_reset_of_the_request() {
+fn an_early_response_waits_a_moment_for_the_end_of_the_request() {
     let (mut client, mut server) = (Peer::new(), Peer::new());
     let owned = vec![
         (Side::Client, [client.call(1, "/s/m"), frame(DATA, 0, 1, &message(b"abc"))].concat()),
@@ -288,7 +288,7 @@ fn an_early_response_ends_with_the_reset_of_the_request() {
     let reset = json!({"code": 0, "error": "NO_ERROR", "at_ns": 2 * MS});
     assert_has(
         &records[0],
-        &json!({"request": {"end": null}, "response": {"status": 413, "end": 4 * MS}, "reasons": []}),
+        &json!({"request": {"end": 6 * MS}, "response": {"status": 413, "end": 4 * MS}, "reasons": []}),
     );
     assert_eq!(records[0]["response"]["reset"], reset);
 }

@@ -7,6 +7,7 @@
 use flate2::{Decompress, FlushDecompress};
 use ruzstd::decoding::FrameDecoder;
 
+use super::packet::Packet;
 use super::wire;
 use crate::{Cursor, Input, Span, Violation};
 
@@ -201,6 +202,8 @@ pub(super) struct Stream {
     pub(super) current: Option<Current>,
     /// Content that is not enough for a header.
     pub(super) carry: Vec<u8>,
+    /// The last packet that was found in the current outer packet, which has not ended.
+    pub(super) last: Option<Packet<'static>>,
     /// Content to pass over.
     pub(super) pass: u64,
     /// Bytes on the wire that no packet was charged with.

@@ -1,5 +1,6 @@
 //! How a connection begins: the server's greeting and the client's answer to it.
 
+use super::packet::Packet;
 use super::wire::{self, capability};
 use crate::{Cursor, Text};
 
@@ -8,6 +9,7 @@ use crate::{Cursor, Text};
 pub(super) struct Greeting {
     pub(super) version: Text,
     pub(super) connection: u32,
+    /// What the server can do; everything, where that was not seen.
     pub(super) capabilities: u64,
 }
 
@@ -15,6 +17,13 @@ pub(super) struct Greeting {
 const VERSION: usize = 256;
 
 impl Greeting {
+    /// Reads a greeting; `None` if it is none, or not enough of it is there.
+    pub(super) fn of(packet: &Packet<'_>) -> Option<Self> {
+        let greeting = Self::read(&packet.body)?;
+        let capabilities = if packet.hole.is_none() { greeting.capabilities } else { u64::MAX };
+        Some(Self { capabilities, ..greeting })
+    }
+
     /// Reads the payload of a greeting; `None` if it is none.
     pub(super) fn read(body: &[u8]) -> Option<Self> {
         let mut cursor = Cursor::new(body);
@@ -60,9 +69,14 @@ pub(super) struct Login {
 const FIXED: usize = 32;
 
 impl Login {
-    /// Reads the payload of a login; `None` if it is none.
-    pub(super) fn read(body: &[u8]) -> Option<Self> {
-        Self::read_41(body).or_else(|| Self::read_320(body))
+    /// Reads the payload of a login; `None` if it is none, or not enough of it is there.
+    pub(super) fn read(packet: &Packet<'_>) -> Option<Self> {
+        let login = Self::read_41(&packet.body).or_else(|| Self::read_320(&packet.body))?;
+        if packet.hole.is_none() {
+            return Some(login);
+        }
+        // The last name may be cut, and what looks like a wish for TLS be the start of more.
+        Some(Self { database: None, ..login }).filter(|login| !login.tls)
     }
 
     /// `Protocol::HandshakeResponse41`, which is not easily mistaken. What follows the user may be missing.

@@ -147,6 +147,14 @@ impl Mysql {
         }
         if !current.is_over() {
             self.stream(side).current = Some(current);
+            return Step::Consumed(at);
+        }
+        let last = input.span(at.saturating_sub(1));
+        let packet = self.stream(side).last.take().map(|packet| Packet { last: Some(last), ..packet });
+        match packet.map_or(Control::Go, |packet| self.packet(side, &packet, out)) {
+            Control::Go => {}
+            Control::Stop(handoff) => return Step::Stop { consumed: at.max(1), handoff },
+            Control::Resync(_) => self.stream(side).lose_content(),
         }
         Step::Consumed(at)
     }
@@ -165,48 +173,65 @@ impl Mysql {
         let marks = [Mark { offset: 0, span, transfer_start: starts }];
         let mut at = 0;
         while let Some(rest) = carry.get(at..).filter(|rest| !rest.is_empty()) {
-            let input = Input { bytes: rest, uncaptured: 0, transfer_start: starts, offset: at, marks: &marks };
-            match self.inner(side, input, span, out) {
-                (0, _) => break,
-                (_, Control::Resync(_)) => {
+            // More follows it: it was not the last.
+            let before = self.stream(side).last.take();
+            match before.map_or(Control::Go, |packet| self.packet(side, &packet, out)) {
+                Control::Go => {}
+                Control::Resync(_) => {
                     self.stream(side).lose_content();
                     return Control::Go;
                 }
-                (_, Control::Stop(handoff)) => return Control::Stop(handoff),
-                (consumed, Control::Go) => at += consumed,
+                stop @ Control::Stop(_) => return stop,
             }
+            let input = Input { bytes: rest, uncaptured: 0, transfer_start: starts, offset: at, marks: &marks };
+            let (consumed, packet) = self.inner(side, input, span);
+            if consumed == 0 {
+                break;
+            }
+            at += consumed;
+            self.charge(side, packet);
         }
         self.stream(side).carry = carry.get(at..).unwrap_or_default().to_vec();
         Control::Go
     }
 
-    /// One step through content: how much it took, and what is to be done.
-    fn inner(&mut self, side: Side, input: Input<'_>, span: Span, out: &mut Output<'_>) -> (usize, Control) {
+    /// One step through content: how much it took, and the packet that ended there.
+    fn inner<'a>(&mut self, side: Side, input: Input<'a>, span: Span) -> (usize, Option<Packet<'a>>) {
         let pass = &mut self.stream(side).pass;
         if *pass > 0 {
             let passed = (*pass).min(input.bytes.len() as u64);
             *pass -= passed;
             let over = *pass == 0;
             let packet = if over { self.framer(side).passed(Some(span)) } else { None };
-            let control = packet.map_or(Control::Go, |packet| self.charged(side, packet, out));
-            return (passed as usize, control);
+            return (passed as usize, packet);
         }
         match self.take(side, input) {
-            Taken::Need(_) => (0, Control::Go),
-            Taken::More(consumed) => (consumed, Control::Go),
+            Taken::Need(_) => (0, None),
+            Taken::More(consumed) => (consumed, None),
             Taken::Pass { consumed, length } => {
                 self.stream(side).pass = length.into();
                 // Nothing of the content may have been taken: what is to be passed over follows at once.
-                if consumed == 0 { self.inner(side, input, span, out) } else { (consumed, Control::Go) }
+                if consumed == 0 { self.inner(side, input, span) } else { (consumed, None) }
             }
-            Taken::Packet(consumed, packet) => (consumed, self.charged(side, packet, out)),
+            Taken::Packet(consumed, packet) => (consumed, Some(packet)),
         }
     }
 
-    /// A packet from compressed content is charged with the bytes on the wire since the one before.
-    fn charged(&mut self, side: Side, packet: Packet<'_>, out: &mut Output<'_>) -> Control {
-        let bytes = std::mem::take(&mut self.stream(side).uncharged);
-        self.packet(side, &Packet { bytes, ..packet }, out)
+    /// A packet from compressed content is charged with the bytes on the wire since the one before. If it is the last
+    /// of its outer packet, it ends where that ends.
+    fn charge(&mut self, side: Side, packet: Option<Packet<'_>>) {
+        let Some(packet) = packet else { return };
+        let stream = self.stream(side);
+        let bytes = std::mem::take(&mut stream.uncharged);
+        stream.last = Some(Packet { bytes, ..packet.into_owned() });
+    }
+
+    /// The end of the outer packet was not seen: hands out the last packet that was found in it.
+    fn cut_outer(&mut self, side: Side, hole: Hole, out: &mut Output<'_>) {
+        let packet = self.stream(side).last.take();
+        if let Some(packet) = packet.map(|packet| Packet { last: None, hole: packet.hole.or(Some(hole)), ..packet }) {
+            self.packet(side, &packet, out);
+        }
     }
 
     /// Whether a packet surely begins with some content.
@@ -221,6 +246,9 @@ impl Mysql {
     }
 
     fn lose_content(&mut self, side: Side, reason: Reason, length: u64, out: &mut Output<'_>) {
+        if let Some(packet) = self.stream(side).last.take() {
+            self.packet(side, &packet, out);
+        }
         self.framer(side).cut();
         self.stream(side).lose_content();
         self.session.gap(side, reason.into(), length, out);
@@ -253,6 +281,7 @@ impl Parser for Mysql {
     fn gap(&mut self, side: Side, length: u64, cause: Cause, out: &mut Output<'_>) {
         let hole = Hole::new(length, cause);
         if self.session.compressed == Some(true) {
+            self.cut_outer(side, hole, out);
             self.stream(side).lose(length);
             return self.lose_content(side, hole.reason, length, out);
         }
@@ -292,6 +321,11 @@ impl Parser for Mysql {
                 _ => Boundary::None { discard: bytes.len() },
             };
         }
+        if side == Side::Server
+            && let Some(sequence) = self.session.next_of_login()
+        {
+            return recognise::boundary_in_login(bytes, transfer_start, sequence);
+        }
         let expects = self.session.expects();
         if side == Side::Server && expects.is_none() {
             self.session.saw_server();
@@ -300,6 +334,7 @@ impl Parser for Mysql {
     }
 
     fn end(&mut self, side: Side, _rest: &[u8], _at: Time, out: &mut Output<'_>) {
+        self.cut_outer(side, Hole::CLOSED, out);
         if let Some(packet) = self.framer(side).cut() {
             self.packet(side, &packet, out);
         }

@@ -45,6 +45,10 @@ impl Packet<'_> {
     pub(super) fn is_error(&self) -> bool {
         self.code() == Some(0xff)
     }
+
+    pub(super) fn into_owned(self) -> Packet<'static> {
+        Packet { body: Cow::Owned(self.body.into_owned()), ..self }
+    }
 }
 
 /// The header of a packet and the first byte behind it.
@@ -136,7 +140,8 @@ impl Framer {
             return Taken::Packet(end, Packet { body: body.into(), last: Some(input.span(end - 1)), ..packet });
         }
         packet.body = Cow::Owned(Vec::new());
-        let partial = Partial { packet: owned(packet), keep: keep(head).max(1), left: head.length, continues: false };
+        let partial =
+            Partial { packet: packet.into_owned(), keep: keep(head).max(1), left: head.length, continues: false };
         self.payload(partial, input, HEADER)
     }
 
@@ -227,8 +232,4 @@ impl Partial {
         let packets = (self.packet.bytes - self.packet.length) / HEADER as u64;
         self.packet.length == packets * u64::from(CONTINUES)
     }
-}
-
-fn owned(packet: Packet<'_>) -> Packet<'static> {
-    Packet { body: Cow::Owned(packet.body.into_owned()), ..packet }
 }

@@ -290,6 +290,26 @@ pub(super) fn boundary(side: Side, bytes: &[u8], transfer_start: bool, expects: 
     }
 }
 
+/// Finds where a packet of the server surely begins that answers a login: it is alone, and the next by its sequence id.
+pub(super) fn boundary_in_login(bytes: &[u8], transfer_start: bool, sequence: u8) -> Boundary {
+    let nothing = Boundary::None { discard: bytes.len() };
+    let head = match Head::read(bytes) {
+        Ok(head) if transfer_start && head.sequence == sequence && head.length <= LOGIN => head,
+        Err(_) if transfer_start => return Boundary::None { discard: 0 },
+        _ => return nothing,
+    };
+    let body = bytes.get(HEADER..).unwrap_or_default();
+    let begins = match head.code {
+        _ if body.len() < head.length as usize => return Boundary::None { discard: 0 },
+        _ if body.len() > head.length as usize => false,
+        Some(0) => is_ok(body),
+        Some(0xff) => is_refusal(body),
+        Some(1 | 2 | 0xfe) => true,
+        _ => false,
+    };
+    if begins { Boundary::At(0) } else { nothing }
+}
+
 fn begins_command(bytes: &[u8]) -> Option<bool> {
     match commands(bytes) {
         None => Some(false),

@@ -98,6 +98,8 @@ pub(super) struct Reply {
     pub(super) response: Response,
     /// The schema that the server says is current now.
     pub(super) schema: Option<Text>,
+    /// It may have said so in bytes that are missing.
+    pub(super) schema_unseen: bool,
 }
 
 impl Reply {
@@ -275,6 +277,7 @@ impl Reply {
         self.response.warnings = ok.warnings;
         self.response.info = ok.info;
         self.schema = ok.schema.or(self.schema.take());
+        self.schema_unseen |= packet.hole.is_some() && terms.has(capability::SESSION_TRACK) != Some(false);
         self.complete(ok.flags)
     }
 

@@ -7,9 +7,9 @@
 //! - Execute of the extended protocol, with the Parse, Bind and Describe that lead to it: `bytes` counts all of them,
 //!   the request starts with the first of them and ends with Execute; the response starts with the first answer to
 //!   them and ends with CommandComplete (or what stands for it). Sync and its ReadyForQuery belong to no Execute, but
-//!   `transaction_status` is taken from there. What was answered before the next of them was sent (a Parse with Flush)
-//!   was a request of its own, and is not counted: the client may let any time pass. If the implicit commit at Sync fails, the last Execute before it has
-//!   failed.
+//!   `transaction_status` is taken from there (so a record waits until the client sends something behind Execute). What
+//!   was answered before the next of them was sent (a Parse with Flush) was a request of its own, and is not counted:
+//!   the client may let any time pass. If the implicit commit at Sync fails, the last Execute before it has failed.
 //! - function call.
 //! - message that fails without an Execute: "parse", "bind", "describe", "close", "sync".
 //! - login that fails or is not answered ("startup"), and cancel request. A login that succeeds makes no record: its

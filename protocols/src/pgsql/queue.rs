@@ -93,6 +93,8 @@ pub(super) struct Draft {
     pub(super) copy_bytes: Option<u64>,
     /// The client has said that its data of a COPY ends.
     pub(super) copy_ended: bool,
+    /// The server failed before the client has said so.
+    pub(super) copy_failed: bool,
     pub(super) function_oid: Option<u32>,
 }
 
@@ -114,6 +116,7 @@ impl Draft {
             row_limit: 0,
             copy_bytes: None,
             copy_ended: false,
+            copy_failed: false,
             function_oid: None,
         };
         draft.add(message);

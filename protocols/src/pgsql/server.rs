@@ -83,7 +83,7 @@ impl Session {
         }
         match message.kind {
             b'G' | b'W' => self.begin_copy_in(),
-            b'E' => self.end_copy_in(),
+            b'E' => self.fail_copy_in(),
             b'C' => self.check_copy_in(),
             _ => {}
         }
@@ -128,10 +128,7 @@ impl Session {
 
     fn ready(&mut self, message: &Message<'_>, out: &mut Output<'_>) {
         drop(self.queue.pop());
-        if let Some(answer) = self.held_answer() {
-            answer.take_result(message);
-        }
-        self.release(out);
+        self.release_with(message, out);
         self.is_ready(message);
     }
 
@@ -225,9 +222,11 @@ impl Session {
             answer.take_result(message);
             if answer.is_fatal() {
                 // The server ends the connection of its own accord ("terminating connection due to …").
+                self.release(out);
                 return self.emit_unsolicited(answer, Default::default(), out);
             }
         }
+        self.answer_to_unseen(message, out);
         self.stray(message, message.kind == b'Z', out);
     }
 }

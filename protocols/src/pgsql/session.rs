@@ -18,7 +18,8 @@ const EXECUTES: usize = 8;
 /// How many times as many messages may wait.
 const MESSAGES: usize = 16;
 
-/// A statement whose response is complete but for what ReadyForQuery says.
+/// A statement whose response is complete but for what ReadyForQuery says, which comes if Sync is what the client sent
+/// next; or a COPY that has failed before all data of it was seen, which what the client sends next tells of.
 #[derive(Debug)]
 struct Held {
     draft: Box<Draft>,
@@ -123,6 +124,7 @@ impl Session {
             self.discarding = false;
         }
         self.give_up_torn(out);
+        self.release_before(asked.kind, out);
         if self.discarding {
             return self.skip(asked, out);
         }
@@ -231,15 +233,23 @@ impl Session {
         self.copying_in = false;
         let Some(asked) = self.queue.pop() else { return };
         let answer = std::mem::take(&mut self.answer);
-        if let Some(draft) = asked.draft {
-            self.conclude(draft, answer, out);
+        let Some(draft) = asked.draft else { return };
+        if asked.kind == Kind::Execute {
+            return self.conclude(draft, answer, out);
+        }
+        // It has its own ReadyForQuery.
+        self.release(out);
+        if draft.copy_failed && self.queue.is_empty() {
+            self.held = Some(Held { draft, answer });
+        } else {
+            self.emit(*draft, Some(answer), out);
         }
     }
 
-    /// Emits a record; if ReadyForQuery is the very next answer, waits for what it says.
+    /// Emits a record; if ReadyForQuery is the very next answer, or may yet be, waits for what it says.
     pub(super) fn conclude(&mut self, draft: Box<Draft>, answer: Answer, out: &mut Output<'_>) {
         self.release(out);
-        if self.queue.front().is_some_and(|next| next.kind == Kind::Sync) {
+        if self.queue.front().is_none_or(|next| next.kind == Kind::Sync) {
             self.held = Some(Held { draft, answer });
         } else {
             self.emit(*draft, Some(answer), out);
@@ -249,6 +259,44 @@ impl Session {
     /// The answer to what is held until ReadyForQuery, to add to.
     pub(super) fn held_answer(&mut self) -> Option<&mut Answer> {
         self.held.as_mut().map(|held| &mut held.answer)
+    }
+
+    /// Sync is not what the client sent next, as far as was seen: then ReadyForQuery says nothing of what is held.
+    fn release_before(&mut self, next: Kind, out: &mut Output<'_>) {
+        let copied = self.held.as_ref().is_some_and(|held| held.draft.copy_failed);
+        if next == Kind::Sync && !copied || !self.queue.is_empty() || self.discarding {
+            return;
+        }
+        if let Some((held, lost)) = self.held.as_mut().zip(self.lost.as_ref()) {
+            held.answer.reasons.merge(lost.reasons);
+        }
+        self.release(out);
+    }
+
+    /// The server answers something that was not seen: a Sync, if it is ReadyForQuery, and then the one that was missed
+    /// behind what is held.
+    pub(super) fn answer_to_unseen(&mut self, message: &Message<'_>, out: &mut Output<'_>) {
+        if message.kind == b'Z' {
+            return self.release_with(message, out);
+        }
+        self.miss_ready(Reason::Gap.into());
+        self.release(out);
+    }
+
+    /// Emits what was held, with what ReadyForQuery says.
+    pub(super) fn release_with(&mut self, ready: &Message<'_>, out: &mut Output<'_>) {
+        if let Some(held) = &mut self.held {
+            held.answer.take_result(ready);
+        }
+        self.miss_ready(ready.reasons());
+        self.release(out);
+    }
+
+    /// ReadyForQuery, which says something of what is held, may not be seen.
+    fn miss_ready(&mut self, reasons: Reasons) {
+        if let Some(held) = &mut self.held {
+            held.answer.reasons.merge(reasons);
+        }
     }
 
     /// Emits what was held.
@@ -301,6 +349,9 @@ impl Session {
     /// Reports everything that waits.
     /// `exact`: no other requests can be unanswered.
     pub(super) fn lose_all(&mut self, reasons: Reasons, exact: bool, out: &mut Output<'_>) {
+        if !self.queue.is_empty() {
+            self.miss_ready(reasons);
+        }
         self.release(out);
         self.give_up_torn(out);
         let reported = self.queue.owed();
@@ -331,6 +382,7 @@ impl Session {
         }
         match side {
             Side::Server => {
+                self.miss_ready(reasons);
                 if let Some(draft) = self.queue.next_recorded() {
                     draft.missing += lost;
                 }
@@ -353,6 +405,9 @@ impl Session {
                 // What was asked before is still answered in order; what comes after may be behind unseen requests.
                 if let Some(copy) = self.copy_in() {
                     copy.miss(reasons, lost);
+                }
+                if let Some(held) = self.held.as_mut().filter(|held| held.draft.copy_failed) {
+                    held.draft.miss(reasons, lost);
                 }
                 self.forget_names(reasons);
                 self.end_unit();
@@ -459,6 +514,14 @@ impl Session {
             draft.sequence = Some(out.next_sequence());
             self.emit(*draft, None, out);
         }
+        if !self.queue.is_empty() {
+            self.miss_ready(Reason::Closed.into());
+        }
+        if let Some(lost) = &self.lost {
+            let reasons = lost.reasons;
+            self.miss_ready(reasons);
+        }
+        self.release(out);
         if let Some(lost) = &mut self.lost {
             silent.merge(lost.reasons);
             let (stray, reasons, reported) = (std::mem::take(&mut lost.stray), lost.reasons, lost.reported);
@@ -480,6 +543,15 @@ impl Session {
     }
 
     pub(super) fn end_copy_in(&mut self) {
+        self.copying_in = false;
+    }
+
+    /// The server has failed. If it had asked for data of a COPY, what came of it may not be all that was sent.
+    pub(super) fn fail_copy_in(&mut self) {
+        let of_query = self.queue.front_mut().filter(|front| self.copying_in && front.kind == Kind::Query);
+        if let Some(draft) = of_query.and_then(|front| front.draft.as_mut()) {
+            draft.copy_failed = true;
+        }
         self.copying_in = false;
     }
 

@@ -95,7 +95,11 @@ impl Reader {
 
     /// Forgets a half-read value.
     pub(super) fn reset(&mut self) {
-        *self = Self::new(self.requests, self.value);
+        self.stack.clear();
+        self.passing = None;
+        self.elements = ELEMENTS;
+        self.strings = self.value.saturating_mul(STRINGS);
+        self.size = 0;
     }
 
     /// Reads on. Says how many bytes were consumed and why it stopped.
@@ -278,6 +282,10 @@ impl Reader {
             passing.data -= taken as u64;
             self.strings = self.strings.saturating_sub(kept);
             return Ok((taken, None));
+        }
+        if passing.line_end == 2 && bytes.starts_with(b"\r\n") {
+            passing.line_end = 0;
+            return Ok((2, None));
         }
         if passing.line_end > 0 {
             let expected = if passing.line_end == 2 { b'\r' } else { b'\n' };

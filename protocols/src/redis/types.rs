@@ -45,7 +45,8 @@ impl Request {
             Value::Bulk(word) => Some(word),
             _ => None,
         });
-        let command = kept.next()?.bytes.to_ascii_uppercase();
+        let mut command = kept.next()?.bytes;
+        command.make_ascii_uppercase();
         let args: Vec<_> = kept.collect();
         let args_omitted = words.length.saturating_sub(1).saturating_sub(args.len() as u64);
         Some(Self { command: Text::new(command), args, args_omitted, database: None, no_reply: false })

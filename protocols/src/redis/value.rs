@@ -5,6 +5,7 @@ use serde::ser::{SerializeMap as _, SerializeSeq as _};
 use serde::{Serialize, Serializer};
 
 use crate::Text;
+use crate::text::TextRef;
 
 /// A string of which perhaps only the beginning was kept.
 ///
@@ -30,19 +31,19 @@ impl Kept {
     }
 
     /// What is kept, without a character that was cut in two.
-    fn prefix(&self) -> Text {
+    fn prefix(&self) -> TextRef<'_> {
         let end = match std::str::from_utf8(&self.bytes) {
-            Err(error) if error.error_len().is_none() && !self.is_whole() => error.valid_up_to(),
+            Err(error) if error.error_len().is_none() => error.valid_up_to(),
             _ => self.bytes.len(),
         };
-        Text::from(self.bytes.get(..end).unwrap_or_default())
+        TextRef::from(self.bytes.get(..end).unwrap_or_default())
     }
 }
 
 impl Serialize for Kept {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if self.is_whole() {
-            return self.prefix().serialize(serializer);
+            return TextRef::from(self.bytes.as_slice()).serialize(serializer);
         }
         let mut map = serializer.serialize_map(Some(2))?;
         map.serialize_entry("prefix", &self.prefix())?;

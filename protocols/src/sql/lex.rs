@@ -11,7 +11,7 @@ use sqlparser::dialect::{Dialect as Rules, MySqlDialect, PostgreSqlDialect};
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
 
-use super::Dialect;
+use super::{Dialect, plain};
 
 /// What a run of bytes is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,13 @@ pub(super) struct Lexed<'a> {
     pub(super) end: End,
 }
 
+impl Lexed<'_> {
+    /// Bytes of all lexemes: about what a text that is made of them takes.
+    pub(super) fn length(&self) -> usize {
+        self.lexemes.iter().map(|lexeme| lexeme.text.len()).sum()
+    }
+}
+
 /// MySQL's rules, except that comments with a version (`/*!40101 … */`) are left to us: the tokenizer forgets where
 /// in the text their content was.
 #[derive(Debug)]
@@ -93,10 +100,14 @@ impl Rules for MySqlRules {
 }
 
 pub(super) fn lex(sql: &[u8], dialect: Dialect) -> Lexed<'_> {
-    lex_within(sql, dialect, false)
+    match plain::lexemes(sql, dialect) {
+        Some(lexemes) => Lexed { lexemes, end: End::Whole },
+        None => tokenize(sql, dialect, false),
+    }
 }
 
-fn lex_within(sql: &[u8], dialect: Dialect, in_hint: bool) -> Lexed<'_> {
+/// As the tokenizer has it. `in_hint`: inside of a comment that MySQL executes.
+pub(super) fn tokenize(sql: &[u8], dialect: Dialect, in_hint: bool) -> Lexed<'_> {
     let rules: &dyn Rules = match dialect {
         Dialect::MySql => &MySqlRules(MySqlDialect {}),
         Dialect::Postgres => &PostgreSqlDialect {},
@@ -171,7 +182,7 @@ impl<'a> Lexer<'a> {
         let version = comment.iter().skip(3).take_while(|byte| byte.is_ascii_digit()).count();
         let (start, rest) = comment.split_at_checked(3 + version)?;
         let (content, end) = rest.split_at_checked(rest.len().checked_sub(2)?)?;
-        let inner = lex_within(content, self.dialect, true);
+        let inner = tokenize(content, self.dialect, true);
         self.lexemes.push(Lexeme { kind: Kind::Hint, text: start });
         self.lexemes.extend(inner.lexemes);
         self.lexemes.push(Lexeme { kind: Kind::Hint, text: end });

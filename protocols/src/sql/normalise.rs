@@ -30,7 +30,7 @@ pub(super) fn normalise(lexed: &Lexed<'_>) -> Text {
         push(&mut pieces, Piece { item, spaced });
         spaced = false;
     }
-    render(&pieces)
+    render(&pieces, lexed.length())
 }
 
 fn item<'a>(lexeme: &Lexeme<'a>) -> Option<Item<'a>> {
@@ -108,8 +108,8 @@ fn push_list(pieces: &mut Vec<Piece<'_>>, spaced: bool) {
     pieces.push(Piece { item: Item::List, spaced });
 }
 
-fn render(pieces: &[Piece<'_>]) -> Text {
-    let mut text = Vec::new();
+fn render(pieces: &[Piece<'_>], room: usize) -> Text {
+    let mut text = Vec::with_capacity(room);
     for piece in pieces {
         if piece.spaced && !text.is_empty() {
             text.push(b' ');

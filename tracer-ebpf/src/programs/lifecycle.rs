@@ -116,7 +116,7 @@ pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
     let child: u64 = ctx.arg(1);
     let child_tgid: u32 = kernel(child, &config::TASK_TGID);
     if child_tgid != tgid {
-        let _ = PROCESSES.insert(&child_tgid, &flags, 0);
+        socket::trace(child_tgid, flags);
         process_event(kind::FORK, program::PROCESS, child_tgid);
     }
     0

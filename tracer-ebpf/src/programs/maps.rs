@@ -16,6 +16,11 @@ pub static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
 /// Traced processes by thread group id, with bits of [`tracer_ebpf::process_flag`].
 #[btf_map]
 pub static PROCESSES: HashMap<u32, u32, 16384> = HashMap::new();
+/// By the last bits of a process id ([`tracer_ebpf::may_be_traced`]), whether a process of such an id has ever been
+/// traced. The hooks of sockets run for every process of the machine, and an array costs those that are not traced a
+/// tenth of what a hash map would.
+#[btf_map]
+pub static MAY_BE_TRACED: Array<u32, { tracer_ebpf::MAY_BE_TRACED as usize }> = Array::new();
 /// Sockets of traced processes by the address of their `struct sock`.
 #[btf_map]
 pub static SOCKETS: HashMap<u64, Socket, 65536> = HashMap::new();

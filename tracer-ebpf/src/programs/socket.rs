@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use tracer_ebpf::{Header, Open, PATH, Socket, Tuple, kind, origin, socket_flag};
 
-use crate::maps::{ACCEPTED, PROCESSES, SOCKETS};
+use crate::maps::{ACCEPTED, MAY_BE_TRACED, PROCESSES, SOCKETS};
 use crate::memory::kernel;
 use crate::{config, ship};
 
@@ -29,7 +29,20 @@ pub enum Class {
 #[inline(always)]
 pub fn is_traced(tgid: u32) -> bool {
     // SAFETY: presence only, the value is not read.
-    unsafe { PROCESSES.get(&tgid) }.is_some()
+    may_be_traced(tgid) && unsafe { PROCESSES.get(&tgid) }.is_some()
+}
+
+/// Whether a process is worth looking up at all.
+#[inline(always)]
+pub fn may_be_traced(tgid: u32) -> bool {
+    MAY_BE_TRACED.get(tracer_ebpf::may_be_traced(tgid)).is_some_and(|&may| may != 0)
+}
+
+/// A process is traced from now on.
+#[inline(always)]
+pub fn trace(tgid: u32, flags: u32) {
+    let _ = MAY_BE_TRACED.set(tracer_ebpf::may_be_traced(tgid), &1, 0);
+    let _ = PROCESSES.insert(&tgid, &flags, 0);
 }
 
 #[inline(always)]

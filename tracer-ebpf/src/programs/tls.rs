@@ -13,11 +13,11 @@ use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::{bpf_get_attach_cookie, bpf_get_current_pid_tgid};
 use aya_ebpf::macros::{uprobe, uretprobe};
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
-use tracer_ebpf::{Bind, Data, Header, Session, SessionKey, flag, kind, program, source};
+use tracer_ebpf::{Bind, Data, Header, Session, SessionKey, flag, kind, program, source, switch};
 
 use crate::buffers::Buffers;
 use crate::counters::{count, hit};
-use crate::maps::{DESCRIPTORS, LAYERS, SESSIONS, THREADS};
+use crate::maps::{DESCRIPTORS, LAYERS, SESSIONS, SWITCHES, THREADS};
 use crate::memory::user;
 use crate::ship::{self, LookForTls};
 use crate::{config, registers, shed, socket, transfer};
@@ -46,6 +46,9 @@ pub struct Thread {
     pub inside: u32,
     /// The call's third argument, as far as it counts pieces.
     pub pieces: u32,
+    /// [`switch::REMOVALS`] when the call was entered: if it is the same at the end, the process is still traced.
+    pub removals: u32,
+    pub padding: u32,
 }
 
 /// The flag of an insertion that must not replace.
@@ -167,8 +170,10 @@ fn enter(ctx: &ProbeContext, active: u32, write: bool, length: Option<usize>) {
             return;
         }
     }
-    // A process may have inherited the probe that it has got as well: then this is the same call.
-    if thread.active != 0 && (thread.session, thread.stack) != (session, stack) {
+    // A process may have inherited the probe that it has got as well: then this is the same call. And when probes are
+    // taken away, entries may be seen for longer than exits.
+    let another = thread.active != 0 && (thread.session, thread.stack) != (session, stack);
+    if another && socket::is_traced((pid_tgid >> 32) as u32) {
         count(|counters| counters.abandoned_calls += 1);
     }
     *thread = Thread {
@@ -183,6 +188,8 @@ fn enter(ctx: &ProbeContext, active: u32, write: bool, length: Option<usize>) {
         entered: if write { ship::now() } else { 0 },
         inside: 0,
         pieces: ctx.arg(2).unwrap_or(0),
+        removals: removals(),
+        padding: 0,
     };
 }
 
@@ -223,7 +230,7 @@ fn exit(result: i32, ctx: *mut c_void, pieces: bool) {
     thread.active = 0;
     // When probes are taken away, exits of one function may still be seen, and entries of it and exits of another no
     // longer: then the call that is known is not the one that ends here.
-    if result <= 0 || !socket::is_traced((pid_tgid >> 32) as u32) {
+    if result <= 0 || !still_traced((pid_tgid >> 32) as u32, thread.removals) {
         return;
     }
     let length = if thread.length == 0 { Some(result as u64) } else { user::<u64>(thread.length) };
@@ -240,6 +247,19 @@ fn exit(result: i32, ctx: *mut c_void, pieces: bool) {
         };
         moved(thread, pid_tgid, length, cookie(ctx), &buffers);
     }
+}
+
+/// Whether a process is traced, as it was when there had been so many removals: the map of processes is asked only if
+/// there have been more since.
+#[inline(always)]
+fn still_traced(tgid: u32, before: u32) -> bool {
+    if before == removals() { socket::may_be_traced(tgid) } else { socket::is_traced(tgid) }
+}
+
+/// How many times a process has ceased to be traced, whichever it was.
+#[inline(always)]
+fn removals() -> u32 {
+    SWITCHES.get(switch::REMOVALS).copied().unwrap_or(0)
 }
 
 /// A call of a kind that moves no data has ended. What it has flushed, if that, leaves its session with the socket that

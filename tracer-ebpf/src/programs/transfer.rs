@@ -41,6 +41,9 @@ impl Transfer {
 pub fn ended(transfer: &Transfer, source: impl crate::source::Source) {
     let pid_tgid = bpf_get_current_pid_tgid();
     let tgid = (pid_tgid >> 32) as u32;
+    if !socket::may_be_traced(tgid) {
+        return;
+    }
     let known = SOCKETS.get_ptr_mut(&transfer.sk);
     let ours = match known {
         // SAFETY: an element of our map.

@@ -165,6 +165,8 @@ impl Fields<'_> {
             role: ROLES.into_iter().find(|known| known.name() == role)?,
             local: self.optional("local", |fields| fields.endpoint("local"))?,
             remote: self.optional("remote", |fields| fields.endpoint("remote"))?,
+            // The header is in the recording.
+            proxied: None,
             tls: tls.map(|library| Tls { library }),
             tuple_source: TUPLE_SOURCES.into_iter().find(|known| tuple_source_name(*known) == tuple_source)?,
         })
@@ -315,6 +317,7 @@ mod tests {
                 role: Role::Client,
                 local: Some(Endpoint::Inet("[2001:db8::1]:443".parse().unwrap())),
                 remote: Some(Endpoint::Inet("127.0.0.1:51522".parse().unwrap())),
+                proxied: None,
                 tls: Some(Tls { library: "gnutls" }),
                 tuple_source: TupleSource::Ciphertext,
             },

@@ -48,6 +48,8 @@ pub struct Tcp {
     pub syn: bool,
     pub fin: bool,
     pub rst: bool,
+    /// The urgent pointer, if it counts.
+    pub urgent: Option<u16>,
 }
 
 /// The network layer of one capture.
@@ -274,12 +276,14 @@ fn tcp(carried: Carried<'_>, deliver: Deliver<'_>) -> Result<(), Skip> {
     // Only options may be cut off: how much payload there was is known even so.
     let payload = carried.payload.behind_uncaptured(head).ok_or(Skip::Malformed)?;
     let flag = |bit: u16| flags & bit != 0;
+    let pointer = carried.payload.bytes.get(18..).and_then(|behind| Cursor::new(behind).u16_be());
     let header = Tcp {
         sequence,
         acknowledgment: flag(0x10).then_some(acknowledgment),
         syn: flag(0x02),
         fin: flag(0x01),
         rst: flag(0x04),
+        urgent: pointer.filter(|_| flag(0x20)),
     };
     deliver(Datagram {
         source: SocketAddr::new(carried.source, source),

@@ -46,6 +46,7 @@ mod link_type {
     pub const IPV4: u32 = 228;
     pub const IPV6: u32 = 229;
     pub const NFLOG: u32 = 239;
+    pub const ARCNET_LINUX: u32 = 129;
     pub const LINUX_SLL2: u32 = 276;
 }
 
@@ -63,6 +64,7 @@ pub fn decode(link_type: u32, wire: Wire<'_>) -> Result<Frame<'_>, Skip> {
         link_type::PPP | link_type::PPP_HDLC => ppp(wire),
         link_type::NFLOG => nflog(wire),
         link_type::PPP_ETHER => pppoe(wire),
+        link_type::ARCNET_LINUX => arcnet(wire),
         other => Err(Skip::LinkType(other)),
     }
 }
@@ -148,6 +150,25 @@ pub fn ppp(wire: Wire<'_>) -> Result<Frame<'_>, Skip> {
         PPP_IPV6 => Ok(Frame { ether_type: ETHER_TYPE_IPV6, payload }),
         _ => Err(Skip::NotIp),
     }
+}
+
+/// ARCnet as Linux hands it over: source, destination, two bytes of offset, protocol. IP follows at once as in
+/// RFC 1051, or behind a split flag and a sequence number as in RFC 1201; there it may come in fragments.
+fn arcnet(wire: Wire<'_>) -> Result<Frame<'_>, Skip> {
+    const IP_RFC_1051: u8 = 240;
+    const IP_RFC_1201: u8 = 212;
+    let [.., protocol] = Cursor::new(wire.bytes).array::<5>().ok_or(Skip::CutOff)?;
+    let rest = wire.behind(5).ok_or(Skip::CutOff)?;
+    let payload = match protocol {
+        IP_RFC_1051 => rest,
+        IP_RFC_1201 => match Cursor::new(rest.bytes).u8() {
+            Some(0) => rest.behind(3).ok_or(Skip::CutOff)?,
+            Some(_) => return Err(Skip::NotIp),
+            None => return Err(Skip::CutOff),
+        },
+        _ => return Err(Skip::NotIp),
+    };
+    Ok(Frame { ether_type: ETHER_TYPE_IPV4, payload })
 }
 
 /// Its addresses are those of unicast and multicast; PPP's is ff.
@@ -279,6 +300,14 @@ mod tests {
             case(link_type, &[0x8f, 0, 0x86, 0xdd], 0x86dd);
         }
         assert_eq!(decode(104, Wire::new(&[0xff, 3, 0, 0x21, 0x45], 40)), Err(Skip::LinkType(104)));
+    }
+
+    #[test]
+    fn arcnet_of_both_standards() {
+        case(129, &[0xbe, 0x50, 0xab, 8, 240], 0x0800);
+        case(129, &[0xbe, 0x50, 0xab, 8, 212, 0, 0, 1], 0x0800);
+        assert_eq!(decode(129, Wire::new(&[1, 2, 0, 0, 212, 3, 0, 1, 0x45], 60)), Err(Skip::NotIp), "a fragment");
+        assert_eq!(decode(129, Wire::new(&[1, 2, 0, 0, 241, 0, 7], 60)), Err(Skip::NotIp), "ARP");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::ip::{Datagram, Header, Network, Tcp};
 use super::ledger::{ReplayLedger, Skip};
 use super::link;
 use super::packet::{Packet, Wire};
-use super::table::{Entry, Key, Kind, Table};
+use super::table::{Entry, Key, Kind, Place, Table};
 use super::tcp::{Arrival, Opening, Stream, Target};
 use super::udp::Copies;
 use crate::record::{Clock, ConnectionInfo, Endpoint, Origin, Role, TupleSource};
@@ -219,27 +219,33 @@ where
             Header::Tcp(header) => {
                 self.ledger.packets.delivered += 1;
                 let key = Key::Tcp(low, high);
-                let entry = self.table.take(&key);
+                let (place, entry) = self.table.take(&key);
                 let mut entry = self.stream(entry, source, destination, header);
                 self.segment(&mut entry, source, header, payload, moment);
-                self.put(key, entry);
+                self.put(place, entry);
             }
             Header::Udp { identification } => {
                 let key = Key::Udp(low, high);
-                let entry = self.table.take(&key);
+                let (place, entry) = self.table.take(&key);
                 let mut entry = entry
                     .unwrap_or_else(|| self.begin(Kind::Udp(Copies::default()), [source, destination], None, false));
                 self.udp(&mut entry, source, identification, payload, moment);
-                self.put(key, entry);
+                self.put(place, entry);
             }
         }
     }
 
     /// The connection that a segment belongs to: the one that its addresses had so far, unless a SYN begins another.
-    fn stream(&mut self, entry: Option<Entry>, source: SocketAddr, destination: SocketAddr, header: Tcp) -> Entry {
-        let opening = match &entry {
-            Some(Entry { kind: Kind::Tcp(stream), .. }) if header.syn && !header.rst => {
-                entry.as_ref().map(|entry| stream.opening(direction(entry, source), header))
+    fn stream(
+        &mut self,
+        entry: Option<Box<Entry>>,
+        source: SocketAddr,
+        destination: SocketAddr,
+        header: Tcp,
+    ) -> Box<Entry> {
+        let opening = match entry.as_deref() {
+            Some(entry @ Entry { kind: Kind::Tcp(stream), .. }) if header.syn && !header.rst => {
+                Some(stream.opening(direction(entry, source), header))
             }
             _ => None,
         };
@@ -262,7 +268,7 @@ where
         }
     }
 
-    fn begin(&mut self, kind: Kind, ends: [SocketAddr; 2], client: Option<Direction>, midstream: bool) -> Entry {
+    fn begin(&mut self, kind: Kind, ends: [SocketAddr; 2], client: Option<Direction>, midstream: bool) -> Box<Entry> {
         let transport = match &kind {
             Kind::Udp(_) => Transport::Udp,
             Kind::Tcp(_) | Kind::Recorded { .. } => Transport::Tcp,
@@ -276,9 +282,9 @@ where
         Connection::new(Arc::clone(&self.options.candidates), context, client)
     }
 
-    fn enter(&mut self, connection: Connection, kind: Kind, ends: Option<[SocketAddr; 2]>) -> Entry {
+    fn enter(&mut self, connection: Connection, kind: Kind, ends: Option<[SocketAddr; 2]>) -> Box<Entry> {
         self.ledger.connections.opened += 1;
-        Entry::new(self.ledger.connections.opened, connection, kind, ends)
+        Box::new(Entry::new(self.ledger.connections.opened, connection, kind, ends))
     }
 
     fn segment(&mut self, entry: &mut Entry, source: SocketAddr, header: Tcp, payload: Wire<'_>, moment: Moment) {
@@ -324,7 +330,8 @@ where
     fn recorded(&mut self, annotation: &Annotation, payload: Wire<'_>, moment: Moment) {
         self.ledger.packets.delivered += 1;
         let key = Key::Recorded(annotation.info.id.clone());
-        let mut entry = match self.table.take(&key) {
+        let (place, entry) = self.table.take(&key);
+        let mut entry = match entry {
             Some(entry) => entry,
             None => {
                 let connection = self.connection(annotation.info.transport, annotation.client, annotation.midstream);
@@ -358,13 +365,13 @@ where
             Event::Close => connection.close(moment.time, exchanges),
         }
         self.emit(&mut entry);
-        self.put(key, entry);
+        self.put(place, entry);
     }
 
-    fn put(&mut self, key: Key, entry: Entry) {
-        self.table.put(key, entry, self.now);
+    fn put(&mut self, place: Place, entry: Box<Entry>) {
+        self.table.put(place, entry, self.now);
         while self.table.len() > self.options.max_connections || self.table.held() > self.options.max_held {
-            let Some((entry, loses)) = self.table.take_least() else { break };
+            let Some((entry, loses)) = self.table.remove_least() else { break };
             self.ledger.connections.evicted += u64::from(loses);
             self.close(entry);
         }
@@ -374,12 +381,12 @@ where
     fn expire(&mut self) {
         let before = |age| Time(self.now.0.saturating_sub(age));
         let (quiet, forget) = (before(self.options.limits.datagram_timeout_ns), before(FORGET_NS));
-        while let Some((key, mut entry)) = self.table.take_quiet(quiet) {
+        while let Some((place, mut entry)) = self.table.take_quiet(quiet) {
             entry.connection.tick(self.now, &mut self.exchanges);
             self.emit(&mut entry);
-            self.table.put_quiet(key, entry);
+            self.table.put_quiet(place, entry);
         }
-        while let Some((_, entry)) = self.table.take_forgettable(forget) {
+        while let Some(entry) = self.table.remove_forgettable(forget) {
             self.close(entry);
         }
     }
@@ -392,7 +399,7 @@ where
         }
     }
 
-    fn close(&mut self, mut entry: Entry) {
+    fn close(&mut self, mut entry: Box<Entry>) {
         if let Kind::Tcp(stream) = &mut entry.kind {
             let mut target =
                 Target { connection: &mut entry.connection, exchanges: &mut self.exchanges, ledger: &mut self.ledger };
@@ -410,6 +417,9 @@ where
             return;
         }
         let described = entry.info.take().unwrap_or_else(|| describe(entry));
+        if let Kind::Recorded { info, .. } = &mut entry.kind {
+            info.proxied = entry.connection.proxied().cloned();
+        }
         let (process, info) = match &entry.kind {
             Kind::Recorded { process, info } => (process.as_ref(), info),
             Kind::Tcp(_) | Kind::Udp(_) => (None, &described),
@@ -451,6 +461,7 @@ fn describe(entry: &Entry) -> ConnectionInfo {
         role: if client.is_some() { Role::Server } else { Role::Unknown },
         local,
         remote,
+        proxied: entry.connection.proxied().cloned(),
         tls: None,
         tuple_source: TupleSource::Packet,
     }

@@ -36,6 +36,64 @@ fn a_conversation_from_handshake_to_fin() {
 }
 
 #[test]
+fn a_load_balancer_in_front_names_the_client() {
+    let mut talk = Talk::open(ISN);
+    talk.say(C, b"PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\n");
+    for _ in 0..2 {
+        talk.say(C, b"?a\n");
+        talk.say(S, b"!a\n");
+    }
+    let outcome = talk.run();
+    assert_eq!(outcome.lines(), [PAIR; 2]);
+    for record in &outcome.records {
+        assert_eq!(record["proxied"], "Inet { source: 192.0.2.1:56324, destination: 192.0.2.2:443 }");
+        assert!(record["remote"].as_str().unwrap().contains(CLIENT), "{record}");
+    }
+}
+
+/// Sends bytes of which one is urgent.
+fn say_urgently(talk: &mut Talk, payload: &[u8], pointer: u16) {
+    let sequence = talk.sequence(C, talk.received[S]);
+    let acknowledgment = talk.sequence(S, talk.received[C]);
+    let flags = Flags { ack: Some(acknowledgment), urgent: Some(pointer), ..Flags::default() };
+    talk.packet(C, sequence, flags, payload);
+    talk.received[S] += payload.len() as u64;
+}
+
+#[test]
+fn an_urgent_byte_is_no_part_of_the_stream() {
+    for (first, pointer, second) in
+        [("?", 2, "Xa\n"), ("?X", 2, "a\n"), ("X?", 1, "a\n"), ("?aX\n", 3, ""), ("?a\nX", 4, "")]
+    {
+        let mut talk = Talk::open(ISN);
+        say_urgently(&mut talk, first.as_bytes(), pointer);
+        if !second.is_empty() {
+            talk.say(C, second.as_bytes());
+        }
+        talk.say(S, b"!a\n");
+        talk.say(C, b"?b\n");
+        talk.say(S, b"!b\n");
+        talk.fin(C);
+        talk.fin(S);
+        talk.ack(C);
+        let outcome = talk.run();
+        assert_eq!(outcome.lines(), [PAIR, "cap-1: ?b -> !b"], "{first}|{second}");
+        assert_eq!((bytes(&outcome).rejected, bytes(&outcome).lost), (1, 0), "{first}|{second}");
+    }
+}
+
+#[test]
+fn what_is_lost_around_an_urgent_byte_is_lost_once() {
+    let mut talk = Talk::open(ISN);
+    say_urgently(&mut talk, b"?X", 2);
+    talk.lose(C, 2);
+    talk.say(C, b"?b\n");
+    talk.say(S, b"!b\n");
+    let outcome = talk.run();
+    assert_eq!(bytes(&outcome).lost, 2);
+}
+
+#[test]
 fn segments_out_of_order() {
     let mut talk = Talk::open(ISN);
     talk.at(C, 3, b"?b\n");

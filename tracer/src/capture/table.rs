@@ -4,16 +4,17 @@
 //! have been quiet, and what can be forgotten without loss (quiet datagram flows, closed streams). Eviction begins
 //! with the last of these.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use hashbrown::HashMap;
 use protocols::{Connection, Time, Transport};
 
 use super::tcp::Stream;
 use crate::record::{ConnectionInfo, Process};
 
 /// What packets of one connection have in common.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Key {
     /// Both ends, the smaller one first.
     Tcp(SocketAddr, SocketAddr),
@@ -102,18 +103,32 @@ impl Entry {
     }
 }
 
+/// Where a connection is in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(usize);
+
+#[derive(Debug)]
+struct Slot {
+    key: Key,
+    /// Boxed: it is taken out and put back for each packet. `None`: out for a packet, or free.
+    entry: Option<Box<Entry>>,
+}
+
 /// All connections.
 #[derive(Debug, Default)]
 pub struct Table {
-    entries: HashMap<Key, Entry>,
-    queues: [BTreeMap<u64, Key>; 3],
+    places: HashMap<Key, Place>,
+    slots: Vec<Slot>,
+    free: Vec<Place>,
+    /// Connections with the stamp of when they were put there. One with another stamp since then is passed over.
+    queues: [VecDeque<(u64, Place)>; 3],
     next_stamp: u64,
     held: usize,
 }
 
 impl Table {
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.places.len()
     }
 
     /// Bytes that all connections hold.
@@ -121,67 +136,113 @@ impl Table {
         self.held
     }
 
-    /// Takes a connection out, for a packet to be given to it.
-    pub fn take(&mut self, key: &Key) -> Option<Entry> {
-        let entry = self.entries.remove(key)?;
-        self.queues[entry.queue as usize].remove(&entry.stamp);
-        self.held -= entry.held;
-        Some(entry)
+    /// Takes a connection out, for a packet to be given to it. It, or another in its stead, is put back at this place.
+    pub fn take(&mut self, key: &Key) -> (Place, Option<Box<Entry>>) {
+        let Some(&place) = self.places.get(key) else { return (self.reserve(key), None) };
+        (place, self.take_from(place))
     }
 
     /// Puts a connection back after a packet.
-    pub fn put(&mut self, key: Key, entry: Entry, now: Time) {
-        self.place(key, Entry { last: now, ..entry }, Queue::Active);
+    pub fn put(&mut self, place: Place, mut entry: Box<Entry>, now: Time) {
+        entry.last = now;
+        self.enqueue(place, entry, Queue::Active);
     }
 
     /// Puts a connection back that was quiet.
-    pub fn put_quiet(&mut self, key: Key, entry: Entry) {
+    pub fn put_quiet(&mut self, place: Place, entry: Box<Entry>) {
         let queue = if entry.forgettable() { Queue::Forgettable } else { Queue::Quiet };
-        self.place(key, entry, queue);
+        self.enqueue(place, entry, queue);
     }
 
-    fn place(&mut self, key: Key, mut entry: Entry, queue: Queue) {
+    fn enqueue(&mut self, place: Place, mut entry: Box<Entry>, queue: Queue) {
         entry.held = entry.connection.held();
         entry.stamp = self.next_stamp;
         entry.queue = queue;
         self.next_stamp += 1;
         self.held += entry.held;
-        self.queues[queue as usize].insert(entry.stamp, key.clone());
-        self.entries.insert(key, entry);
+        self.tidy(queue);
+        self.queues[queue as usize].push_back((entry.stamp, place));
+        if let Some(slot) = self.slots.get_mut(place.0) {
+            slot.entry = Some(entry);
+        }
     }
 
-    /// Takes out the next connection that had no packet since `before`.
-    pub fn take_quiet(&mut self, before: Time) -> Option<(Key, Entry)> {
-        self.take_first(Queue::Active, |entry| entry.last < before)
+    /// Takes out the next connection that had no packet since `before`, to be put back as quiet.
+    pub fn take_quiet(&mut self, before: Time) -> Option<(Place, Box<Entry>)> {
+        let place = self.first(Queue::Active).filter(|(_, entry)| entry.last < before)?.0;
+        Some((place, self.take_from(place)?))
     }
 
-    /// Takes out the next connection that can be forgotten and had no packet since `before`.
-    pub fn take_forgettable(&mut self, before: Time) -> Option<(Key, Entry)> {
-        self.take_first(Queue::Forgettable, |entry| entry.last < before)
+    /// Removes the next connection that can be forgotten and had no packet since `before`.
+    pub fn remove_forgettable(&mut self, before: Time) -> Option<Box<Entry>> {
+        let place = self.first(Queue::Forgettable).filter(|(_, entry)| entry.last < before)?.0;
+        self.remove(place)
     }
 
-    /// Takes out the connection that is missed least, and says whether anything may be lost with it.
-    pub fn take_least(&mut self) -> Option<(Entry, bool)> {
-        let first = [Queue::Forgettable, Queue::Quiet, Queue::Active];
-        let (_, entry) = first.into_iter().find_map(|queue| self.take_first(queue, |_| true))?;
+    /// Removes the connection that is missed least, and says whether anything may be lost with it.
+    pub fn remove_least(&mut self) -> Option<(Box<Entry>, bool)> {
+        let queues = [Queue::Forgettable, Queue::Quiet, Queue::Active];
+        let place = queues.into_iter().find_map(|queue| self.first(queue).map(|(place, _)| place))?;
+        let entry = self.remove(place)?;
         let loses = entry.queue != Queue::Forgettable;
         Some((entry, loses))
     }
 
     /// Takes out all connections in the order of their first packets.
-    pub fn drain(&mut self) -> Vec<Entry> {
-        let mut entries: Vec<Entry> = std::mem::take(&mut *self).entries.into_values().collect();
+    pub fn drain(&mut self) -> impl Iterator<Item = Box<Entry>> + use<> {
+        let mut entries: Vec<_> = std::mem::take(self).slots.into_iter().filter_map(|slot| slot.entry).collect();
         entries.sort_by_key(|entry| entry.number);
-        entries
+        entries.into_iter()
     }
 
-    fn take_first(&mut self, queue: Queue, due: impl FnOnce(&Entry) -> bool) -> Option<(Key, Entry)> {
-        let (_, key) = self.queues[queue as usize].first_key_value()?;
-        if !due(self.entries.get(key)?) {
-            return None;
+    fn reserve(&mut self, key: &Key) -> Place {
+        let slot = Slot { key: key.clone(), entry: None };
+        let place = self.free.pop().unwrap_or(Place(self.slots.len()));
+        match self.slots.get_mut(place.0) {
+            Some(free) => *free = slot,
+            None => self.slots.push(slot),
         }
-        let key = key.clone();
-        let entry = self.take(&key)?;
-        Some((key, entry))
+        self.places.insert(key.clone(), place);
+        place
     }
+
+    fn entry(&self, place: Place) -> Option<&Entry> {
+        self.slots.get(place.0)?.entry.as_deref()
+    }
+
+    fn take_from(&mut self, place: Place) -> Option<Box<Entry>> {
+        let entry = self.slots.get_mut(place.0)?.entry.take()?;
+        self.held -= entry.held;
+        Some(entry)
+    }
+
+    fn remove(&mut self, place: Place) -> Option<Box<Entry>> {
+        let entry = self.take_from(place)?;
+        self.places.remove(&self.slots.get(place.0)?.key);
+        self.free.push(place);
+        Some(entry)
+    }
+
+    /// The connection that has been longest in a queue.
+    fn first(&mut self, queue: Queue) -> Option<(Place, &Entry)> {
+        let Self { queues, slots, .. } = self;
+        let waiting = &mut queues[queue as usize];
+        while waiting.pop_front_if(|at| !stands(slots, *at)).is_some() {}
+        let &(_, place) = waiting.front()?;
+        Some((place, self.entry(place)?))
+    }
+
+    /// Clears a queue of what has been put elsewhere since, once that is most of it.
+    fn tidy(&mut self, queue: Queue) {
+        let Self { queues, slots, .. } = self;
+        let waiting = &mut queues[queue as usize];
+        if waiting.len() > 2 * slots.len() + 1024 {
+            waiting.retain(|at| stands(slots, *at));
+        }
+    }
+}
+
+/// Whether a connection is still where it was put.
+fn stands(slots: &[Slot], (stamp, place): (u64, Place)) -> bool {
+    slots.get(place.0).and_then(|slot| slot.entry.as_ref()).is_some_and(|entry| entry.stamp == stamp)
 }

@@ -16,6 +16,9 @@ const MIDSTREAM_START: u64 = 1 << 32;
 /// No window is larger (RFC 7323 section 2.3): a segment further ahead is not of this connection.
 const MAX_WINDOW: u64 = 1 << 30;
 
+/// Urgent bytes of one direction that are set apart.
+const URGENT: usize = 1024;
+
 /// How far apart the two acknowledgments must be.
 const REORDERING_NS: u64 = 1_000_000;
 
@@ -33,6 +36,8 @@ struct Half {
     ended: bool,
     /// Highest position that the other side acknowledged.
     acknowledged: u64,
+    /// Positions of urgent bytes, in order. They are no part of what a receiver reads (tcp(7), SO_OOBINLINE).
+    urgent: Vec<u64>,
     doubt: Option<Doubt>,
 }
 
@@ -56,6 +61,21 @@ impl Half {
 
     fn highest(&self) -> u64 {
         self.reference.map_or(0, |(_, position)| position)
+    }
+
+    /// The byte that an urgent pointer means, which points behind it (tcp(7), tcp_stdurg). One that may have been read
+    /// already is left alone.
+    fn set_apart(&mut self, sequence: u32, pointer: u16) {
+        let position = self.position(sequence).map(|position| position + u64::from(pointer.saturating_sub(1)));
+        let behind = self.urgent.last().map_or(0, |last| last + 1).max(self.highest());
+        if let Some(position) = position.filter(|&position| position >= behind && self.urgent.len() < URGENT) {
+            self.urgent.push(position);
+        }
+    }
+
+    /// Where the byte at `position`, or the one behind it, stands in what a receiver reads.
+    fn read_position(&self, position: u64) -> u64 {
+        position - self.urgent.partition_point(|&urgent| urgent < position) as u64
     }
 
     fn advance(&mut self, sequence: u32, position: u64) {
@@ -139,6 +159,9 @@ impl Stream {
         if let Some(number) = header.acknowledgment {
             self.acknowledge(direction.other(), number, time, target);
         }
+        if let Some(pointer) = header.urgent {
+            self.halves[index(direction)].set_apart(sequence, pointer);
+        }
         self.data(direction, sequence, payload, time, target);
         if header.fin {
             self.fin(direction, sequence, payload.length);
@@ -201,7 +224,7 @@ impl Stream {
             return;
         }
         let next = target.connection.position(direction);
-        if next.is_none_or(|next| position <= next) {
+        if next.is_none_or(|next| half.read_position(position) <= next) {
             return;
         }
         match half.doubt {
@@ -209,7 +232,8 @@ impl Stream {
                 if time.0.saturating_sub(doubt.since.0) >= REORDERING_NS {
                     half.doubt = None;
                     half.advance(number, position);
-                    target.connection.flush_before(direction, doubt.position, target.exchanges);
+                    let read = half.read_position(doubt.position);
+                    target.connection.flush_before(direction, read, target.exchanges);
                 }
             }
             Some(_) => {}
@@ -232,7 +256,8 @@ impl Stream {
         };
         let beyond = half.end.is_some_and(|end| position + length > end);
         if self.closed || half.ended || beyond || position > half.highest() + MAX_WINDOW {
-            let repeated = target.connection.position(direction).is_some_and(|next| position + length <= next);
+            let end = half.read_position(position + length);
+            let repeated = target.connection.position(direction).is_some_and(|next| end <= next);
             let bytes = &mut target.ledger.bytes;
             *if repeated { &mut bytes.duplicate } else { &mut bytes.rejected } += length;
             return;
@@ -243,8 +268,31 @@ impl Stream {
             target.ledger.bytes.passed_over += length;
             return;
         }
-        let segment = Segment { position, bytes: payload.bytes, length, span: Span::at(time) };
-        target.connection.data(protocols::Layer::Socket, direction, segment, target.exchanges);
+        self.deliver(direction, position, payload, time, target);
+    }
+
+    /// Hands over what is read of a segment.
+    fn deliver(&self, direction: Direction, position: u64, payload: Wire<'_>, time: Time, target: &mut Target<'_>) {
+        let half = &self.halves[index(direction)];
+        let (mut at, mut rest) = (position, Some(payload));
+        let mut give = |at: u64, piece: Wire<'_>| {
+            let position = half.read_position(at);
+            let segment = Segment { position, bytes: piece.bytes, length: piece.length as u64, span: Span::at(time) };
+            target.connection.data(protocols::Layer::Socket, direction, segment, target.exchanges);
+        };
+        let inside = half.urgent.iter().filter(|urgent| (position..position + payload.length as u64).contains(urgent));
+        for &urgent in inside {
+            let Some(piece) = rest else { return };
+            let before = (urgent - at) as usize;
+            if before > 0 {
+                give(at, piece.with_length(before));
+            }
+            (at, rest) = (urgent + 1, piece.behind_uncaptured(before + 1));
+            target.ledger.bytes.rejected += 1;
+        }
+        if let Some(piece) = rest.filter(|piece| piece.length > 0) {
+            give(at, piece);
+        }
     }
 
     fn fin(&mut self, direction: Direction, sequence: u32, length: usize) {
@@ -260,7 +308,8 @@ impl Stream {
         for direction in [Direction::Read, Direction::Write] {
             let half = &mut self.halves[index(direction)];
             let whole = half.end.is_some_and(|end| {
-                target.connection.is_done() || target.connection.position(direction).is_none_or(|next| next >= end)
+                let read = half.read_position(end);
+                target.connection.is_done() || target.connection.position(direction).is_none_or(|next| next >= read)
             });
             if whole && !half.ended {
                 half.ended = true;
@@ -286,7 +335,7 @@ impl Stream {
             Some(position) => {
                 position == half.highest()
                     || Some(position) == half.end.map(|end| end + 1)
-                    || Some(position) == target.connection.position(direction)
+                    || Some(half.read_position(position)) == target.connection.position(direction)
                     || position == half.acknowledged
             }
             None => half.reference.is_none() && header.acknowledgment == other.initial.map(|n| n.wrapping_add(1)),
@@ -305,7 +354,7 @@ impl Stream {
             let half = &self.halves[index(direction)];
             let known = target.connection.position(direction).is_some() && !target.connection.is_done();
             if half.doubt.is_some() && known {
-                target.connection.flush_before(direction, half.acknowledged, target.exchanges);
+                target.connection.flush_before(direction, half.read_position(half.acknowledged), target.exchanges);
             }
         }
         target.connection.close(time, target.exchanges);

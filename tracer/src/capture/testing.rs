@@ -114,6 +114,7 @@ pub struct Flags {
     pub fin: bool,
     pub rst: bool,
     pub ack: Option<u32>,
+    pub urgent: Option<u16>,
 }
 
 pub fn tcp(source: &str, destination: &str, sequence: u32, flags: Flags, payload: &[u8]) -> Vec<u8> {
@@ -123,6 +124,7 @@ pub fn tcp(source: &str, destination: &str, sequence: u32, flags: Flags, payload
     builder = if flags.fin { builder.fin() } else { builder };
     builder = if flags.rst { builder.rst() } else { builder };
     builder = if let Some(number) = flags.ack { builder.ack(number) } else { builder };
+    builder = if let Some(pointer) = flags.urgent { builder.urg(pointer) } else { builder };
     let mut out = Vec::new();
     builder.write(&mut out, payload).unwrap();
     out
@@ -287,6 +289,7 @@ pub fn render(mut exchange: Exchange, origin: Origin<'_>) -> Value {
         "role": connection.role,
         "local": connection.known_local().map(|end| format!("{end:?}")),
         "remote": connection.known_remote().map(|end| format!("{end:?}")),
+        "proxied": connection.proxied.as_ref().map(|ends| format!("{ends:?}")),
         "tls": connection.tls,
         "tuple_source": connection.tuple_source,
         "process": record.process(),

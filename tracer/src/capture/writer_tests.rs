@@ -26,6 +26,7 @@ fn info() -> ConnectionInfo {
         role: Role::Server,
         local: Some(Endpoint::Inet("127.0.0.1:8443".parse().unwrap())),
         remote: Some(Endpoint::Inet("127.0.0.1:51522".parse().unwrap())),
+        proxied: None,
         tls: Some(Tls { library: "openssl" }),
         tuple_source: TupleSource::Nested,
     }
@@ -133,6 +134,20 @@ fn plaintext_that_turns_into_tls_keeps_both_layers() {
     live.say(Direction::Read, b"?a\n");
     live.say(Direction::Write, b"!a\n");
     same(live, &["1234-9f3c-17: ?start -> !ok", "1234-9f3c-17: ?a -> !a"]);
+}
+
+#[test]
+fn what_a_load_balancer_said_in_front_of_a_tls_session_comes_back() {
+    let mut live = Live::new(info(), false, Some(Direction::Read));
+    let header = b"PROXY TCP6 2001:db8::1 2001:db8::2 56324 443\r\n";
+    live.data(Layer::Socket, Direction::Read, header, header.len() as u64);
+    live.positions = [0, 0];
+    live.say(Direction::Read, b"?a\n");
+    live.say(Direction::Write, b"!a\n");
+    live.info.proxied = live.connection.proxied().cloned();
+    let replayed = same(live, &["1234-9f3c-17: ?a -> !a"]);
+    let ends = "Inet { source: [2001:db8::1]:56324, destination: [2001:db8::2]:443 }";
+    assert_eq!(replayed.records[0]["proxied"], ends);
 }
 
 #[test]

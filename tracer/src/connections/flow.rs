@@ -28,7 +28,8 @@ impl Flow {
         let tuple_source = if ends.is_some() { TupleSource::Socket } else { TupleSource::None };
         let (local, remote) = ends.unzip();
         let role = Role::Unknown;
-        let info = ConnectionInfo { id, transport: Transport::Udp, role, local, remote, tls: None, tuple_source };
+        let transport = Transport::Udp;
+        let info = ConnectionInfo { id, transport, role, local, remote, proxied: None, tls: None, tuple_source };
         let context = Context { transport: Transport::Udp, midstream: false, limits };
         let connection = Connection::new(candidates.clone(), context, None);
         Self { info, thread: datagram.header.pid_tgid, last: Time(datagram.header.time), connection }

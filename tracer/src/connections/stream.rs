@@ -63,6 +63,7 @@ impl Stream {
             role: Role::Unknown,
             local: None,
             remote: None,
+            proxied: None,
             tls: None,
             tuple_source: TupleSource::None,
         };
@@ -143,6 +144,8 @@ impl Stream {
         }
         self.info.transport = socket.info.transport;
         (self.info.local, self.info.remote) = (socket.info.local, socket.info.remote);
+        // Its header stands before the ciphertext.
+        self.info.proxied = socket.info.proxied;
         (self.socket, self.closed) = (socket.socket, socket.closed);
         if let Some(client) = socket.client {
             self.client = Some(client);
@@ -212,12 +215,20 @@ impl Stream {
             self.connection.data(layer, direction, segment, out);
         }
         self.learn_role();
+        if self.info.proxied.is_none() {
+            self.info.proxied = self.connection.proxied().cloned();
+        }
     }
 
     /// Gives up on bytes that did not come.
     pub fn flush(&mut self, out: &mut Vec<Exchange>) {
         self.connection.flush(out);
         self.learn_role();
+    }
+
+    /// Time goes by: what has waited long enough is given up.
+    pub fn tick(&mut self, now: Time, out: &mut Vec<Exchange>) {
+        self.connection.tick(now, out);
     }
 
     /// What a recording needs to know of it.

@@ -31,6 +31,10 @@ const PATIENCE_NS: u64 = 50_000_000;
 /// that made it, by the same thread or another.
 const SOCKET_PATIENCE_NS: u64 = 30_000_000;
 
+/// How often streams are told that time goes by: for what may stay unanswered on a connection that goes on, such as a
+/// cancelled request of HTTP/2.
+const STREAMS_TICK_NS: u64 = 500_000_000;
+
 /// How long a silent datagram flow is remembered.
 const FLOW_IDLE_NS: u64 = 60_000_000_000;
 
@@ -80,6 +84,8 @@ pub struct Table {
     /// TLS sessions whose exchanges wait for their socket.
     unbound: VecDeque<(Time, u64)>,
     closing: VecDeque<(Time, u64)>,
+    /// When streams were last told the time.
+    ticked: Time,
     /// Makes printed ids unique across runs: this run's start.
     run: u64,
     opened: u64,
@@ -116,6 +122,7 @@ impl Table {
             waiting: VecDeque::new(),
             unbound: VecDeque::new(),
             closing: VecDeque::new(),
+            ticked: Time(0),
             run,
             opened: 0,
             joined: 0,
@@ -326,6 +333,18 @@ impl Table {
             self.remove(key, since, report);
         }
         self.expire_flows(now, FLOW_IDLE_NS, report);
+        if self.ticked.0 + STREAMS_TICK_NS <= now.0 {
+            self.ticked = now;
+            self.tick_streams(now, report);
+        }
+    }
+
+    fn tick_streams(&mut self, now: Time, report: Report<'_>) {
+        for stream in self.streams.values_mut().filter(|stream| !stream.awaits_socket()) {
+            stream.tick(now, &mut self.exchanges);
+            let thread = stream.thread;
+            tell(stream, thread, &mut self.exchanges, report);
+        }
     }
 
     /// The end: everything that is still open is reported as it stands. Whether the tap could keep everything.

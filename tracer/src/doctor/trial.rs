@@ -30,7 +30,7 @@ pub fn run() -> Trials {
     let mut trials = Trials { sources: Vec::new(), uprobe: None, uretprobe: None };
     for hook in SOURCES {
         let trial = match Kernel::load(Options { hook, ..OPTIONS }) {
-            Ok((mut kernel, _ring)) => {
+            Ok(mut kernel) => {
                 trials.uprobe.get_or_insert_with(|| probe_self(&mut kernel, "tls_read"));
                 trials.uretprobe.get_or_insert_with(|| probe_self(&mut kernel, "tls_return"));
                 Trial::worked()

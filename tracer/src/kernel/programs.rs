@@ -152,6 +152,9 @@ pub struct Kernel {
     ebpf: Ebpf,
     hook: Hook,
     processes: HashMap<MapData, u32, u32>,
+    may_be_traced: Array<MapData, u32>,
+    /// How many times a process has ceased to be traced.
+    removals: u32,
     layers: HashMap<MapData, u32, [u64; 2]>,
     sockets: HashMap<MapData, u64, [u8; size_of::<Socket>()]>,
     go_processes: HashMap<MapData, u32, u64>,
@@ -178,8 +181,8 @@ const SYSCALL_SOURCE: [&str; 2] = ["sock_send_length", "sock_recv_length"];
 const LIFECYCLE: [&str; 4] = ["inet_sock_set_state", "sched_process_fork", "sched_process_exec", "sched_process_exit"];
 
 impl Kernel {
-    /// Loads everything and attaches what is not bound to a process. Gives the ring apart: one reader owns it.
-    pub fn load(options: Options) -> Result<(Self, RingBuf<MapData>), KernelError> {
+    /// Loads everything and attaches what is not bound to a process.
+    pub fn load(options: Options) -> Result<Self, KernelError> {
         // Read twice rather than held, below, beside what the loader builds.
         let globals = layout::globals(&Btf::running()?)?;
         // There is nothing to relocate, and the whole graph of the kernel's types, which the loader has built by itself,
@@ -212,7 +215,9 @@ impl Kernel {
         sys::give_back_memory();
         let hook = Self::attach(&mut ebpf, options.hook)?;
         sys::give_back_memory();
-        Self::assemble(ebpf, hook)
+        let kernel = Self::assemble(ebpf, hook)?;
+        sys::give_back_memory();
+        Ok(kernel)
     }
 
     fn attach(ebpf: &mut Ebpf, hook: Hook) -> Result<Hook, KernelError> {
@@ -224,12 +229,13 @@ impl Kernel {
         attach_hook(ebpf, hook, types, &btf)
     }
 
-    fn assemble(mut ebpf: Ebpf, hook: Hook) -> Result<(Self, RingBuf<MapData>), KernelError> {
+    fn assemble(mut ebpf: Ebpf, hook: Hook) -> Result<Self, KernelError> {
         // Before any map is taken out.
         let placer = Placer::choose(OBJECT, &ebpf);
-        let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?).map_err(map_error("EVENTS"))?;
-        let kernel = Self {
+        Ok(Self {
             processes: HashMap::try_from(take(&mut ebpf, "PROCESSES")?).map_err(map_error("PROCESSES"))?,
+            may_be_traced: Array::try_from(take(&mut ebpf, "MAY_BE_TRACED")?).map_err(map_error("MAY_BE_TRACED"))?,
+            removals: 0,
             layers: HashMap::try_from(take(&mut ebpf, "LAYERS")?).map_err(map_error("LAYERS"))?,
             sockets: HashMap::try_from(take(&mut ebpf, "SOCKETS")?).map_err(map_error("SOCKETS"))?,
             sessions: HashMap::try_from(take(&mut ebpf, "SESSIONS")?).map_err(map_error("SESSIONS"))?,
@@ -247,8 +253,13 @@ impl Kernel {
             placer,
             tracefs: None,
             remover: Remover::default(),
-        };
-        Ok((kernel, ring))
+        })
+    }
+
+    /// The ring, of which there is one reader. It is mapped with this: twice its size in memory, better not beside what
+    /// looking into libraries takes for a moment.
+    pub fn take_ring(&mut self) -> Result<RingBuf<MapData>, KernelError> {
+        RingBuf::try_from(take(&mut self.ebpf, "EVENTS")?).map_err(map_error("EVENTS"))
     }
 
     /// The source of socket transfers that is in use.
@@ -259,6 +270,8 @@ impl Kernel {
     /// Begins to trace a process; its sockets are seen from now on.
     pub fn add_process(&mut self, pid: u32) -> Result<(), KernelError> {
         self.begin_process(pid);
+        let index = tracer_ebpf::may_be_traced(pid);
+        self.may_be_traced.set(index, 1, 0).map_err(map_error("MAY_BE_TRACED"))?;
         self.processes.insert(pid, 0, 0).map_err(map_error("PROCESSES"))
     }
 
@@ -282,6 +295,9 @@ impl Kernel {
     pub fn remove_process(&mut self, pid: u32) {
         // It may be gone already: an exit is seen more than once.
         let _ = self.processes.remove(&pid);
+        self.removals = self.removals.wrapping_add(1);
+        // An element of an array is always there to be set.
+        let _ = self.switches.set(switch::REMOVALS, self.removals, 0);
         self.ended.insert(pid);
     }
 

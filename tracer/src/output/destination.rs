@@ -34,8 +34,10 @@ impl Destination {
     pub fn stdout() -> Result<Self, SinkError> {
         let name = "standard output";
         let owned = io::stdout().as_fd().try_clone_to_owned();
-        let file = owned.map_err(|source| SinkError::Open { name: name.to_owned(), source })?;
-        Ok(Self::new(name, Patient(File::from(file))))
+        let file = File::from(owned.map_err(|source| SinkError::Open { name: name.to_owned(), source })?);
+        // A file takes what it is given; anything else may make the tracer wait.
+        let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
+        Ok(if is_file { Self::new(name, file) } else { Self::new(name, Patient(file)) })
     }
 
     /// A file that is appended to, made if it is not there, readable by its owner alone: records tell of other

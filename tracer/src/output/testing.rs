@@ -94,6 +94,7 @@ pub(crate) fn connection() -> ConnectionInfo {
         role: Role::Server,
         local: inet("127.0.0.1:8443"),
         remote: inet("127.0.0.1:51522"),
+        proxied: None,
         tls: None,
         tuple_source: TupleSource::Socket,
     }

@@ -12,9 +12,9 @@
 //!  "integrity":{"complete":true}}
 //! ```
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use protocols::{Exchange, Part, Payload, Reason, Reasons, Text, Transport};
+use protocols::{Exchange, Part, Payload, Proxied, Reason, Reasons, Text, Transport};
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
@@ -23,36 +23,36 @@ use crate::ledger::{Imbalance, Ledger};
 use crate::record::{ConnectionInfo, Endpoint, Process, Record, Role, Timing, Tls, TupleSource};
 
 /// One request and its response.
-#[derive(Serialize, JsonSchema)]
+#[derive(JsonSchema)]
 #[schemars(title = "l7")]
 pub(super) struct L7<'a> {
     /// Version of the meaning of these fields.
     #[schemars(extend("const" = SCHEMA_VERSION))]
-    schema: u32,
+    pub(super) schema: u32,
     /// What kind of line this is.
     #[schemars(extend("const" = "l7"))]
-    kind: &'static str,
+    pub(super) kind: &'static str,
     /// When the first byte of the request passed the process, UTC; where that was not seen, the earliest moment that
     /// is known; null if there is none.
     #[schemars(extend("format" = "date-time"))]
-    timestamp: Option<&'a str>,
+    pub(super) timestamp: Option<&'a str>,
     /// Name of the protocol.
-    protocol: &'static str,
+    pub(super) protocol: &'static str,
     /// The process that moved the bytes; absent if the bytes come from a captured file.
     #[serde(skip_serializing_if = "Option::is_none")]
-    process: Option<&'a Process>,
-    connection: Connection<'a>,
+    pub(super) process: Option<&'a Process>,
+    pub(super) connection: Connection<'a>,
     /// Place of the request in its connection, from 0; null for a response without a seen request.
-    sequence: Option<u64>,
+    pub(super) sequence: Option<u64>,
     /// From the first byte of the request to the last byte of the response; null if either was not seen.
-    latency_ns: Option<u64>,
+    pub(super) latency_ns: Option<u64>,
     /// Moments in nanoseconds after `timestamp`; null where not known.
-    timing: Timing,
+    pub(super) timing: Timing,
     /// The request; null if it was not seen.
-    request: Option<Message<'a>>,
+    pub(super) request: Option<Message<'a>>,
     /// The response; null if it was not seen.
-    response: Option<Message<'a>>,
-    integrity: Integrity,
+    pub(super) response: Option<Message<'a>>,
+    pub(super) integrity: Integrity,
 }
 
 impl<'a> L7<'a> {
@@ -102,24 +102,28 @@ impl<'a> Stats<'a> {
 }
 
 /// The connection that carried the exchange.
-#[derive(Serialize, JsonSchema)]
-struct Connection<'a> {
+#[derive(JsonSchema)]
+pub(super) struct Connection<'a> {
     /// Unique for the tracer's run, the same from open to close.
-    id: &'a str,
+    pub(super) id: &'a str,
     /// "tcp", "udp" or "unix".
     #[schemars(extend("enum" = ["tcp", "udp", "unix"]))]
-    transport: &'static str,
-    role: Role,
+    pub(super) transport: &'static str,
+    pub(super) role: Role,
     /// The process's own end; absent if not known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    local: Option<End<'a>>,
+    pub(super) local: Option<End<'a>>,
     /// The peer's end; absent if not known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    remote: Option<End<'a>>,
+    pub(super) remote: Option<End<'a>>,
+    /// Both ends of the connection that a load balancer passes on, as its header of the PROXY protocol names them;
+    /// absent if there was none, or it names none. `remote` is then the load balancer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) proxied: Option<Ends<'a>>,
     /// The TLS session that the plaintext was taken from; absent on plaintext connections.
     #[serde(skip_serializing_if = "Option::is_none")]
-    tls: Option<Tls>,
-    tuple_source: TupleSource,
+    pub(super) tls: Option<Tls>,
+    pub(super) tuple_source: TupleSource,
 }
 
 impl<'a> Connection<'a> {
@@ -134,16 +138,39 @@ impl<'a> Connection<'a> {
             role: info.role,
             local: info.known_local().map(End::new),
             remote: info.known_remote().map(End::new),
+            proxied: info.proxied.as_ref().map(Ends::new),
             tls: info.tls,
             tuple_source: info.tuple_source,
         }
     }
 }
 
+/// Both ends of a connection, as one side of it claims.
+#[derive(JsonSchema)]
+pub(super) struct Ends<'a> {
+    /// The client's end.
+    pub(super) source: End<'a>,
+    /// The end that the client spoke to.
+    pub(super) destination: End<'a>,
+}
+
+impl<'a> Ends<'a> {
+    fn new(proxied: &'a Proxied) -> Self {
+        match proxied {
+            Proxied::Inet { source, destination } => {
+                Self { source: End::inet(*source), destination: End::inet(*destination) }
+            }
+            Proxied::Unix { source, destination } => {
+                Self { source: End::unix(source), destination: End::unix(destination) }
+            }
+        }
+    }
+}
+
 /// One end of a connection.
-#[derive(Serialize, JsonSchema)]
+#[derive(JsonSchema)]
 #[serde(untagged)]
-enum End<'a> {
+pub(super) enum End<'a> {
     Inet {
         /// IPv4 or IPv6 address.
         address: IpAddr,
@@ -158,15 +185,23 @@ enum End<'a> {
 impl<'a> End<'a> {
     fn new(endpoint: &'a Endpoint) -> Self {
         match endpoint {
-            Endpoint::Inet(address) => Self::Inet { address: address.ip().to_canonical(), port: address.port() },
-            Endpoint::Unix(path) => Self::Unix { path: UnixPath(path) },
+            Endpoint::Inet(address) => Self::inet(*address),
+            Endpoint::Unix(path) => Self::unix(path),
         }
+    }
+
+    fn inet(address: SocketAddr) -> Self {
+        Self::Inet { address: address.ip().to_canonical(), port: address.port() }
+    }
+
+    fn unix(path: &'a Text) -> Self {
+        Self::Unix { path: UnixPath(path) }
     }
 }
 
 #[derive(JsonSchema)]
 #[schemars(transparent)]
-struct UnixPath<'a>(&'a Text);
+pub(super) struct UnixPath<'a>(&'a Text);
 
 impl Serialize for UnixPath<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -178,32 +213,23 @@ impl Serialize for UnixPath<'_> {
 }
 
 /// A request or a response. Its other fields depend on the protocol.
-#[derive(Serialize, JsonSchema)]
-struct Message<'a> {
+#[derive(JsonSchema)]
+pub(super) struct Message<'a> {
     /// Wire size of the whole message with headers and framing; null if its end was not seen.
-    bytes: Option<u64>,
-    #[serde(flatten)]
+    pub(super) bytes: Option<u64>,
     #[schemars(skip)]
-    payload: Fields<'a>,
+    pub(super) payload: &'a dyn Payload,
 }
 
 impl<'a> Message<'a> {
     fn new(part: &'a Part) -> Self {
-        Self { bytes: part.bytes, payload: Fields(part.payload.as_ref()) }
-    }
-}
-
-struct Fields<'a>(&'a dyn Payload);
-
-impl Serialize for Fields<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        erased_serde::serialize(self.0, serializer)
+        Self { bytes: part.bytes, payload: part.payload.as_ref() }
     }
 }
 
 /// Whether every byte that the record depends on was seen.
 #[derive(Serialize, JsonSchema)]
-struct Integrity {
+pub(super) struct Integrity {
     complete: bool,
     /// Why not; absent if complete.
     #[serde(skip_serializing_if = "ReasonNames::is_empty")]

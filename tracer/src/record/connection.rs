@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use protocols::{Text, Transport};
+use protocols::{Proxied, Text, Transport};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -19,6 +19,8 @@ pub struct ConnectionInfo {
     pub local: Option<Endpoint>,
     /// The peer's end. Printed only if `tuple_source` vouches for it.
     pub remote: Option<Endpoint>,
+    /// What a load balancer in front says of the connection that it passes on (PROXY protocol).
+    pub proxied: Option<Proxied>,
     /// The TLS library that the plaintext was taken from; `None` on plaintext connections.
     pub tls: Option<Tls>,
     /// How the two ends were found.

@@ -53,7 +53,7 @@ pub struct Record<'a> {
 }
 
 /// Moments of an exchange in nanoseconds after its timestamp; `None` where unknown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, schemars::JsonSchema)]
 pub struct Timing {
     /// When the first byte of the request passed: 0, or null if that was not seen.
     pub request_start_ns: Option<u64>,

@@ -2,10 +2,9 @@
 
 use protocols::Text;
 use schemars::JsonSchema;
-use serde::Serialize;
 
 /// The process that moved the bytes of a record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
 pub struct Process {
     /// Process id (the kernel's thread group id) as the tracer sees it.
     pub pid: u32,

@@ -123,7 +123,7 @@ impl Session {
     pub fn start(arguments: &TargetArgs, job: Job, command: Option<(u32, &Path)>) -> Result<Self> {
         let started = Instant::now();
         let Job { candidates, stats_interval, reporter, tap } = job;
-        let (kernel, ring) = Kernel::load(Options {
+        let kernel = Kernel::load(Options {
             hook: arguments.hook,
             ring_size: arguments.ring_size,
             max_capture: arguments.max_capture,
@@ -139,7 +139,7 @@ impl Session {
         };
         let mut session = Self {
             kernel,
-            ring: Some(sys::watch(ring).context("cannot watch the ring buffer")?),
+            ring: None,
             attacher: Attacher::default(),
             processes: Processes::default(),
             table: Table::new(settings, run_id(&clock), tap),
@@ -166,6 +166,8 @@ impl Session {
             session.attacher.attach_tree(&mut session.kernel, command);
             session.attacher.attach_ahead(&mut session.kernel, command);
         }
+        sys::give_back_memory();
+        session.ring = Some(sys::watch(session.kernel.take_ring()?).context("cannot watch the ring buffer")?);
         Ok(session)
     }
 
@@ -487,7 +489,8 @@ impl Session {
             self.tell();
         }
         self.output.with(Reporter::finish);
-        let ledger = self.ledger();
+        // Stderr has no buffer: one write, rather than one for each word.
+        let ledger = self.ledger().to_string();
         eprint!("{ledger}");
         Ok(self.output.failure.unwrap_or(outcome).into())
     }

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{Audit, Held, Nginx, NginxConfig, Outcome, Program, Role, Scheme, Tracer, children_of};
+use crate::support::{Audit, Held, Nginx, NginxConfig, Outcome, Program, Role, Scheme, Tracer, children_of, run};
 
 /// Requests that the client makes: two on each of two connections.
 const REQUESTS: usize = 4;
@@ -50,6 +50,26 @@ fn files_of_another_mount_namespace() {
     let copy = program.directory.path().join("copy");
     std::fs::copy(&ssl, &copy).expect("cannot copy libssl");
     let script = format!("mount --bind {} {} && {}", copy.display(), ssl.display(), client(&program, &nginx));
+    trace(&nginx, Command::new("unshare").args(["-m", "sh", "-c", &script]), |pid| pid);
+}
+
+/// The process has a root folder of its own, with copies of its libraries, in which the tracer's paths lead nowhere.
+#[test]
+fn a_root_of_its_own() {
+    let nginx = Nginx::start(NginxConfig::new(Scheme::Https));
+    let program = Program::compile("gcc", "tls_client.c", &["-ldl".as_ref()]);
+    let root = program.directory.path();
+    let [crypto, ssl] = libraries();
+    // What it needs, the libraries that it loads and the dynamic linker, each at its own path.
+    let copy = format!(
+        "for file in $(ldd {0} {1} | grep -o '/[^ :]*' | sort -u) {1}; do cp -L --parents $file {2}; done",
+        program.path().display(),
+        [&crypto, &ssl].map(|path| path.display().to_string()).join(" "),
+        root.display()
+    );
+    run(Command::new("sh").args(["-c", &copy]));
+    std::fs::rename(root.join(ssl.strip_prefix("/").expect("absolute")), root.join("libother.so")).expect("copied");
+    let script = format!("exec chroot {} /program {} 2 {} /libother.so", root.display(), nginx.port, crypto.display());
     trace(&nginx, Command::new("unshare").args(["-m", "sh", "-c", &script]), |pid| pid);
 }
 

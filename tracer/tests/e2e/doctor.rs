@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Nginx, NginxConfig, Scheme, Server, binary};
+use crate::support::{Held, Nginx, NginxConfig, Program, Scheme, Server, binary};
 
 fn doctor(command: &mut Command) -> (Output, Value) {
     let output = command.args(["doctor", "--format", "json"]).output().expect("cannot run it");
@@ -55,6 +55,17 @@ fn no_tls_is_a_warning() {
     assert!(output.status.success(), "{report:#}");
     let warned = |finding: &Value| finding["area"] == "tls" && finding["mark"] == "warn";
     assert!(report["findings"].as_array().expect("findings").iter().any(warned), "{report:#}");
+}
+
+/// A program that has no dynamic linker and another C library than the tracer.
+#[test]
+fn musl() {
+    let program = Program::compile("musl-gcc", "tls_client.c", &["-DPLAIN".as_ref(), "-static".as_ref()]);
+    let process = Held::start(Command::new(program.path()).args(["1", "1"]));
+    let (output, report) = doctor_of(process.pid());
+    assert!(output.status.success() && report["ok"] == true, "{report:#}");
+    assert_eq!(report["process"]["executable"], program.path().to_str().expect("UTF-8"), "{report:#}");
+    assert_eq!(report["process"]["libraries"], serde_json::json!([]), "{report:#}");
 }
 
 #[test]

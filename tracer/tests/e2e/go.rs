@@ -12,19 +12,66 @@ use tempfile::TempDir;
 use crate::support::logged;
 use crate::support::{Outcome, Row, Server, Tracer, bound, certificate, run, signal, virtual_machine, wait_until};
 
-/// The program, built with these arguments to `go build`; each build is made once.
-pub fn program(name: &str, arguments: &[&str]) -> PathBuf {
+/// The ways to build the program, and what `go build` is told for each.
+const BUILDS: [(&str, &[&str]); 4] = [
+    ("program", &[]),
+    ("stripped", &["-ldflags=-s -w"]),
+    ("pie", &["-buildmode=pie", "-ldflags=-s -w"]),
+    ("external", &["-ldflags=-linkmode=external"]),
+];
+
+/// Versions of Go other than the machine's that `scripts/fetch-go` has downloaded: `TRACER_GO_VERSIONS` names them, by
+/// default the newest that Debian has.
+fn fetched_versions() -> Vec<String> {
+    let versions = std::env::var("TRACER_GO_VERSIONS").unwrap_or_else(|_| "1.27".to_owned());
+    versions.split_whitespace().map(str::to_owned).collect()
+}
+
+/// The program, built in one of [`BUILDS`] by the machine's Go.
+pub fn program(name: &str) -> PathBuf {
+    built(None, name)
+}
+
+/// The program, built by the machine's Go or by a version that has been fetched. Each build is made once, and none in a
+/// guest, which would take minutes: `scripts/vm-test` has them made before.
+fn built(version: Option<&str>, name: &str) -> PathBuf {
     static BUILDING: Mutex<()> = Mutex::new(());
     let _alone = BUILDING.lock();
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("go-programs");
-    let built = directory.join(name);
-    let go = std::env::var("TRACER_GO").unwrap_or_else(|_| "go".to_owned());
+    let built = directory.join(version.map_or_else(|| name.to_owned(), |version| format!("{name}-{version}")));
+    if virtual_machine() {
+        assert!(built.exists(), "{} has not been built before", built.display());
+        return built;
+    }
+    let (_, arguments) = BUILDS.into_iter().find(|(known, _)| *known == name).expect("a way to build it");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/programs/go");
-    let mut command = Command::new(go);
+    let mut command = Command::new(compiler(version));
     command.arg("build").args(arguments).arg("-o").arg(&built).current_dir(source);
     command.env("GOCACHE", directory.join("cache")).env("GOPATH", directory.join("path"));
     run(command.env("GO111MODULE", "off").env("GOTOOLCHAIN", "local").env("GOFLAGS", "-p=1"));
     built
+}
+
+fn compiler(version: Option<&str>) -> PathBuf {
+    let Some(version) = version else {
+        return std::env::var_os("TRACER_GO").map_or_else(|| "go".into(), PathBuf::from);
+    };
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/go").join(version).join("run");
+    assert!(path.exists(), "{} is missing: run scripts/fetch-go {version}", path.display());
+    path
+}
+
+/// What the tests in guests run.
+#[test]
+fn builds() {
+    for (name, _) in BUILDS {
+        program(name);
+    }
+    for version in fetched_versions() {
+        for (name, _) in OTHER_BUILDS {
+            built(Some(&version), name);
+        }
+    }
 }
 
 /// A program of programs/go under way.
@@ -101,15 +148,23 @@ fn compare(logs: &[Vec<Value>], outcome: &Outcome, sources: &[&str], context: &s
     logged::compare(logs, outcome, "go", sources, context);
 }
 
-/// A row of docs/tls.md: a way to build a program, which may hide its symbols.
-fn row(build: &'static str, peer: &'static str) -> Row {
-    Row::new("Go crypto/tls", build, peer)
+/// A row of docs/tls.md: the version of Go that built a program, and a way to build it, which may hide its symbols.
+fn row(program: &Path, build: &str, peer: &str) -> Row {
+    let told = String::from_utf8(run(Command::new("go").arg("version").arg(program)).stdout).expect("UTF-8");
+    let version = told.trim_end().rsplit_once(": go").expect("a version").1;
+    let minor = version.splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
+    Row::new(&format!("Go {minor} crypto/tls"), build, peer)
 }
 
 const WHOLE: &str = "function table of the executable";
+const STRIPPED: &str = "function table of the stripped executable";
+
+/// How other versions than the machine's are tried.
+const OTHER_BUILDS: [(&str, &str); 2] = [("program", WHOLE), ("stripped", STRIPPED)];
 
 /// A server and a client, both traced.
 fn both_ends(program: &Path, scheme: &str, goroutines: usize, count: usize, version: &str, context: &str) -> Outcome {
+    let count = if virtual_machine() { count.min(3) } else { count };
     let (server, url) = Program::serve(program, scheme);
     let mut client = Program::client(program, &url, goroutines, count, version);
     let tracer = Tracer::attach(&[server.pid(), client.pid()], &[]);
@@ -127,57 +182,67 @@ fn both_ends(program: &Path, scheme: &str, goroutines: usize, count: usize, vers
 
 #[test]
 fn plain() {
-    both_ends(&program("program", &[]), "http", 5, 10, "1", "plain HTTP");
+    both_ends(&program("program"), "http", 5, 10, "1", "plain HTTP");
+}
+
+/// Both ends over TLS, as a row of docs/tls.md.
+fn encrypted(program: &Path, found: &str, goroutines: usize, count: usize, version: &str) {
+    let peer = if version == "2" { "net/http, HTTP/2" } else { "net/http" };
+    let row = row(program, found, peer);
+    let context = format!("{}, {peer}", program.display());
+    let outcome = both_ends(program, "https", goroutines, count, version, &context);
+    row.passed(outcome.records());
 }
 
 #[test]
 fn tls() {
-    let row = row(WHOLE, "net/http");
-    let outcome = both_ends(&program("program", &[]), "https", 5, 10, "1", "HTTPS");
-    row.passed(outcome.records());
+    encrypted(&program("program"), WHOLE, 5, 10, "1");
 }
 
 #[test]
 fn http2() {
-    let row = row(WHOLE, "net/http, HTTP/2");
-    let outcome = both_ends(&program("program", &[]), "https", 20, 10, "2", "HTTP/2");
-    row.passed(outcome.records());
+    encrypted(&program("program"), WHOLE, 20, 10, "2");
 }
 
 #[test]
 fn stripped() {
-    let row = row("function table of the stripped executable", "net/http");
-    let outcome = both_ends(&program("stripped", &["-ldflags=-s -w"]), "https", 2, 10, "1", "stripped");
-    row.passed(outcome.records());
+    encrypted(&program("stripped"), STRIPPED, 2, 10, "1");
 }
 
 #[test]
 fn position_independent_and_stripped() {
-    let row = row("function table of the stripped executable (PIE)", "net/http");
-    let outcome = both_ends(&program("pie", &["-buildmode=pie", "-ldflags=-s -w"]), "https", 2, 10, "1", "PIE");
-    row.passed(outcome.records());
+    encrypted(&program("pie"), "function table of the stripped executable (PIE)", 2, 10, "1");
 }
 
 #[test]
 fn linked_with_c() {
-    let row = row("function table of the executable, linked with C", "net/http");
-    let outcome =
-        both_ends(&program("external", &["-ldflags=-linkmode=external"]), "https", 2, 10, "1", "linked with C");
-    row.passed(outcome.records());
+    encrypted(&program("external"), "function table of the executable, linked with C", 2, 10, "1");
+}
+
+/// Programs of other versions of Go.
+#[test]
+fn other_versions() {
+    for version in fetched_versions() {
+        for (build, found) in OTHER_BUILDS {
+            for protocol in ["1", "2"] {
+                encrypted(&built(Some(&version), build), found, 4, 10, protocol);
+            }
+        }
+    }
 }
 
 /// Goroutines that change threads, a thousand connections at once.
 #[test]
 fn a_thousand_goroutines() {
     let goroutines = if virtual_machine() { 50 } else { 1000 };
-    both_ends(&program("program", &[]), "https", goroutines, 3, "1", "many goroutines");
+    both_ends(&program("program"), "https", goroutines, 3, "1", "many goroutines");
 }
 
 /// `tracer -- PROGRAM`: its first request is seen.
 #[test]
 fn launched() {
-    for (name, arguments) in [("program", &[][..]), ("pie", &["-buildmode=pie", "-ldflags=-s -w"])] {
-        let program = program(name, arguments);
+    for name in ["program", "pie"] {
+        let program = program(name);
         let (server, url) = Program::serve(&program, "https");
         let log = tempfile::NamedTempFile::new().expect("no temporary file");
         let [program, log_path] = [&*program, log.path()].map(|path| path.to_str().expect("UTF-8"));
@@ -196,7 +261,7 @@ fn launched() {
 /// curl, which speaks HTTP/2 where Go offers it, and a log of the server.
 #[test]
 fn curl() {
-    let (server, url) = Program::serve(&program("program", &[]), "https");
+    let (server, url) = Program::serve(&program("program"), "https");
     let tracer = Tracer::attach(&[server.pid()], &[]);
     for (version, path) in [("--http1.1", "/bytes/10"), ("--http2", "/bytes/70000"), ("--http1.1", "/missing")] {
         run(Command::new("curl").args(["-s", "-k", "-o", "/dev/null", version]).arg(format!("{url}{path}")));
@@ -221,7 +286,7 @@ fn moving_stacks_for_long() {
 
 fn moving(pairs: usize, count: usize) {
     let arguments = [pairs.to_string(), count.to_string()];
-    let mut both = Program::start(&program("program", &[]), "stack", &arguments);
+    let mut both = Program::start(&program("program"), "stack", &arguments);
     assert_eq!(both.line(), "waiting");
     let tracer = Tracer::attach(&[both.pid()], &["--ring-size", "64M"]);
     both.begin();
@@ -235,8 +300,8 @@ fn moving(pairs: usize, count: usize) {
 /// Connections that are idle when the tracer comes: their goroutines wait in Read, and its entry was not seen.
 #[test]
 fn connections_open_before() {
-    let row = row(WHOLE, "net/http, connections open before");
-    let program = program("program", &[]);
+    let program = program("program");
+    let row = row(&program, WHOLE, "net/http, connections open before");
     let (server, url) = Program::serve(&program, "https");
     let mut client = Program::client(&program, &url, 3, 5, "1");
     client.begin();
@@ -257,8 +322,8 @@ fn connections_open_before() {
 /// The tracer comes and goes while both ends are at work, which never notice.
 #[test]
 fn attached_again_and_again() {
-    let (server, url) = Program::serve(&program("program", &[]), "https");
-    let mut client = Program::client(&program("program", &[]), &url, 4, 0, "1");
+    let (server, url) = Program::serve(&program("program"), "https");
+    let mut client = Program::client(&program("program"), &url, 4, 0, "1");
     client.begin();
     let rounds = if virtual_machine() { 2 } else { 5 };
     for round in 0..rounds {

@@ -107,20 +107,29 @@ fn changed_code(pid: u32) -> Vec<String> {
     changed.collect()
 }
 
-/// The BPF links that a process owns.
-fn links(pid: u32) -> BTreeSet<u32> {
+/// The BPF objects that a process owns, by what the kernel calls their ids.
+fn owned(pid: u32, kind: &str) -> BTreeSet<u32> {
     let descriptors = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("a process");
-    let link = |entry: std::io::Result<std::fs::DirEntry>| {
+    let id = |entry: std::io::Result<std::fs::DirEntry>| {
         let text = std::fs::read_to_string(entry.ok()?.path()).ok()?;
-        text.lines().find_map(|line| line.strip_prefix("link_id:")?.trim().parse().ok())
+        text.lines().find_map(|line| line.strip_prefix(kind)?.trim().parse().ok())
     };
-    descriptors.filter_map(link).collect()
+    descriptors.filter_map(id).collect()
+}
+
+fn links(pid: u32) -> BTreeSet<u32> {
+    owned(pid, "link_id:")
 }
 
 /// The links of a set that still exist, whoever owns them.
 fn existing(links: &BTreeSet<u32>) -> BTreeSet<u32> {
     // One that goes while they are listed is an error.
     aya::programs::loaded_links().flatten().map(|link| link.id()).filter(|id| links.contains(id)).collect()
+}
+
+/// The same of programs.
+fn existing_programs(programs: &BTreeSet<u32>) -> BTreeSet<u32> {
+    aya::programs::loaded_programs().flatten().map(|program| program.id()).filter(|id| programs.contains(id)).collect()
 }
 
 /// Names in tracefs, which need not be mounted anywhere, that begin with a tracer's group.
@@ -148,6 +157,10 @@ struct Rounds {
     crashed: Vec<Tracer>,
     tracers: Vec<u32>,
     links: BTreeSet<u32>,
+    programs: BTreeSet<u32>,
+    records: usize,
+    abandoned: u64,
+    lost: u64,
 }
 
 impl Rounds {
@@ -158,6 +171,9 @@ impl Rounds {
         let links = links(tracer.pid());
         assert!(!links.is_empty() && existing(&links) == links, "the links of a tracer are found");
         self.links.extend(links);
+        let programs = owned(tracer.pid(), "prog_id:");
+        assert!(!programs.is_empty() && existing_programs(&programs) == programs, "its programs are found");
+        self.programs.extend(programs);
         if round % 10 == 1 {
             // The kernel closes its links one after the other, each when nobody can be running its programs any more,
             // which takes it up to a minute under this load. The processes must not feel it, nor the next tracer.
@@ -165,7 +181,12 @@ impl Rounds {
             assert_answering(&self.urls);
             self.crashed.push(tracer);
         } else {
-            assert!(tracer.stop().records().next().is_some(), "round {round}: nothing was seen");
+            let outcome = tracer.stop();
+            let (records, ledger) = (outcome.records().count(), outcome.ledger());
+            assert!(records > 0, "round {round}: nothing was seen");
+            self.records += records;
+            self.abandoned += ledger.get("calls abandoned");
+            self.lost += ledger.lost_events();
         }
     }
 
@@ -173,6 +194,7 @@ impl Rounds {
         let all_gone = |crashed: &mut Vec<Tracer>| crashed.iter_mut().all(Tracer::is_gone);
         assert!((0..6).any(|_| comes_true(|| all_gone(&mut self.crashed))), "a killed tracer does not end");
         wait_until("no link is left", || existing(&self.links).is_empty());
+        wait_until("no program is left", || existing_programs(&self.programs).is_empty());
         wait_until("no breakpoint is left", || self.pids.iter().all(|pid| changed_code(*pid).is_empty()));
         let named: Vec<String> = self.tracers.iter().flat_map(|tracer| named_probes(*tracer)).collect();
         assert_eq!(named, Vec::<String>::new());
@@ -188,7 +210,7 @@ fn attached_again_and_again_under_load() {
     let rounds: u32 = std::env::var("HARM_ROUNDS").map_or(default, |text| text.parse().expect("a number"));
     let nginx = Nginx::start(NginxConfig::new(Scheme::Https));
     let mut node = Program::start(&["node", "-e", NODE, "cert.pem", "key.pem"]);
-    let go = go::program("program", &[]);
+    let go = go::program("program");
     let go = go.to_str().expect("UTF-8");
     let mut go = Program::start(&[go, "server", "/dev/null", "cert.pem", "key.pem", "https"]);
     let urls = [nginx.url("/small.txt"), node.url(), go.url() + "bytes/10"];
@@ -208,9 +230,13 @@ fn attached_again_and_again_under_load() {
     all.assert_nothing_left();
     eprintln!(
         "{rounds} rounds in {took:?}, cleaned up after {:?}; answered {answered:?}; resident before {before:?} kB, \
-         after {after:?} kB; {} links",
+         after {after:?} kB; {} links, {} programs; {} records, {} calls abandoned, {} events lost",
         started.elapsed(),
-        all.links.len()
+        all.links.len(),
+        all.programs.len(),
+        all.records,
+        all.abandoned,
+        all.lost,
     );
     for (before, after) in before.into_iter().zip(after) {
         // Garbage collectors take their time; a leak by round would be more.

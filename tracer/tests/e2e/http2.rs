@@ -6,7 +6,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::{Differences, Nginx, NginxConfig, Outcome, Scheme, Tracer, Wire, run, virtual_machine};
+use crate::support::{
+    Differences, Nginx, NginxConfig, Outcome, Peer, Place, Scheme, Tracer, Wire, run, virtual_machine,
+};
 
 const SCHEMES: [Scheme; 2] = [Scheme::Http, Scheme::Https];
 
@@ -226,4 +228,29 @@ fn joined_in_the_middle() {
         seen += 1;
     }
     assert!(seen > 0 && seen < REQUESTS, "{}", outcome.stdout());
+}
+
+/// A request that its client gives up is reported although the connection goes on.
+#[test]
+fn a_cancelled_request_does_not_wait_for_the_end_of_the_connection() {
+    let nginx = start(Scheme::Http, 1);
+    let tracer = Tracer::attach(&[nginx.pid()], LIMIT);
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        [&(payload.len() as u32).to_be_bytes()[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    };
+    // GET http, a path and an authority that are in no table (RFC 7541, section 6.2.2).
+    let literal = |index: u8, text: &str| [&[index, text.len() as u8][..], text.as_bytes()].concat();
+    let head = [vec![0x82, 0x86], literal(4, "/slow/big.bin"), literal(1, "localhost")].concat();
+    let mut client = Peer::connect(&Place::Port(nginx.port));
+    client.send(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &frame(4, 0, 0, &[])].concat());
+    client.send(&frame(1, 5, 1, &head));
+    let cancelled = std::time::Instant::now();
+    client.send(&frame(3, 0, 1, &8_u32.to_be_bytes()));
+    tracer.wait_for(1);
+    assert!(cancelled.elapsed() < std::time::Duration::from_secs(10), "{:?}", cancelled.elapsed());
+    let outcome = tracer.stop();
+    let record = outcome.records().next().expect("a record");
+    assert_eq!(record["request"]["target"], "/slow/big.bin", "{record}");
+    assert_eq!(record["request"]["reset"]["error"], "CANCEL", "{record}");
+    drop(client);
 }

@@ -11,8 +11,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::{
-    Client, Differences, Nginx, NginxConfig, Outcome, Request, Row, Scheme, Server, Tracer, make_certificate, run,
-    unused_port, wait_until,
+    Client, Differences, Held, Nginx, NginxConfig, Outcome, Request, Row, Scheme, Server, Tracer, make_certificate,
+    run, unused_port, wait_until,
 };
 
 /// A program under test, with a certificate beside it. What it prints is a log.
@@ -62,11 +62,7 @@ impl Program {
     /// Starts the server that is written in C.
     fn tls_server(mode: &str, arguments: &[&str]) -> Self {
         let directory = prepared();
-        let source = directory.path().join("tls_server.c");
-        std::fs::write(&source, include_str!("programs/tls_server.c")).expect("a temporary file");
-        let mut compiler = Command::new("cc");
-        compiler.arg("-O1").arg("-o").arg(directory.path().join("tls_server")).arg(&source).args(["-lssl", "-lcrypto"]);
-        run(&mut compiler);
+        compile(&directory, "tls_server", include_str!("programs/tls_server.c"), &["-lssl", "-lcrypto"]);
         Self::start(directory, &[&["./tls_server", mode, "cert.pem", "key.pem"][..], arguments].concat(), true)
     }
 
@@ -107,6 +103,12 @@ impl Served {
         let mut port = || words.next().map(|word| word.parse().unwrap_or_else(|_| panic!("not a port: {line}")));
         Self { target, peer: port().expect("a port"), onward: port() }
     }
+}
+
+fn compile(directory: &TempDir, name: &str, text: &str, libraries: &[&str]) {
+    let source = directory.path().join(name).with_extension("c");
+    std::fs::write(&source, text).expect("a temporary file");
+    run(Command::new("cc").arg("-O1").arg("-o").arg(directory.path().join(name)).arg(&source).args(libraries));
 }
 
 /// A directory with a certificate and its key.
@@ -512,6 +514,41 @@ fn early_data() {
     tracer.wait_for(2);
     let outcome = tracer.stop();
     compare_server(&program, "nested", &served, &outcome, "early data");
+    row.passed(outcome.records());
+}
+
+/// GnuTLS puts early data aside on both sides: the client's goes out by a call inside of the handshake, the server's has
+/// been read there before it is asked for.
+#[test]
+fn gnutls_early_data() {
+    let row = Row::new("GnuTLS", "dynamic symbols", "C server and client, early data");
+    let directory = prepared();
+    compile(&directory, "gnutls_early", include_str!("programs/gnutls_early.c"), &["-lgnutls"]);
+    let mut client = Command::new(directory.path().join("gnutls_early"));
+    let server = Program::start(directory, &["./gnutls_early", "server", "cert.pem", "key.pem"], true);
+    let client = Held::start(client.args(["client", &server.port.to_string()]));
+    let tracer = Tracer::attach(&[server.pid(), client.pid()], &[]);
+    client.go("\n");
+    let served = server.served(5);
+    tracer.wait_for(10);
+    let outcome = tracer.stop();
+    let exchange = |role: &str, target: &str, from: u64, to: u64| format!("{role} {target} from {from} to {to}");
+    let expected = served.iter().flat_map(|request| {
+        let (target, peer, port) = (&*request.target, request.peer.into(), server.port.into());
+        [exchange("client", target, peer, port), exchange("server", target, port, peer)]
+    });
+    let recorded = outcome.records().map(|record| {
+        let connection = &record["connection"];
+        assert!(record["integrity"]["complete"] == true && record["response"]["status"] == 200, "{record}");
+        assert_eq!(connection["tls"]["library"], "gnutls", "{record}");
+        let port = |end: &str| connection[end]["port"].as_u64().unwrap_or_default();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        exchange(&text(&connection["role"]), &text(&record["request"]["target"]), port("local"), port("remote"))
+    });
+    assert_eq!(recorded.collect::<BTreeSet<_>>(), expected.collect::<BTreeSet<_>>(), "{}", outcome.stdout());
+    assert_eq!(outcome.records().count(), 10);
+    outcome.ledger().assert_nothing_lost();
+    assert_eq!(outcome.ledger().get("connections tuple disagreements"), 0);
     row.passed(outcome.records());
 }
 

@@ -1,14 +1,28 @@
 //! What losses take along, and how a session ends.
 
+use super::super::packet::Packet;
 use super::super::reply::Reply;
 use super::super::wire::capability;
-use super::{Control, Lost, Phase, Session};
+use super::{Control, LOGIN, Lost, Phase, Session};
 use crate::{Output, Reason, Reasons, Side, Violation};
 
 impl Session {
     pub(super) fn broken(&mut self, side: Side, violation: Violation, out: &mut Output<'_>) -> Control {
         self.gap(side, Reason::ParseError.into(), 0, out);
         Control::Resync(violation)
+    }
+
+    /// A packet that cannot be read: because a part of it is missing, or because it breaks a rule.
+    pub(super) fn unreadable(
+        &mut self,
+        side: Side,
+        packet: &Packet<'_>,
+        rule: &'static str,
+        out: &mut Output<'_>,
+    ) -> Control {
+        let Some(hole) = packet.hole else { return self.broken(side, Violation(rule), out) };
+        self.gap(side, hole.reason.into(), hole.lost, out);
+        Control::Go
     }
 
     /// Messages of `side` are missing.
@@ -19,6 +33,16 @@ impl Session {
         if let Some(login) = &mut self.login {
             login.reasons.merge(reasons);
             login.missing += lost_bytes;
+        }
+        if self.phase == Phase::Auth && self.terms.has(capability::COMPRESSED) == Some(false) {
+            return self.gap_of_login(side, reasons);
+        }
+        let unread = !reasons.contains(Reason::ParseError);
+        if side == Side::Server && unread && matches!(self.phase, Phase::Greeting | Phase::Login) {
+            // The client's answer to a greeting tells what is needed.
+            self.phase = Phase::Login;
+            self.blind = Some(reasons);
+            return;
         }
         let logging_in = std::mem::replace(&mut self.phase, Phase::Command) != Phase::Command;
         if let Some(lost) = &mut self.lost {
@@ -40,7 +64,28 @@ impl Session {
         }
     }
 
+    /// Something is missing of how both prove who they are. Behind it the client may have asked something.
+    fn gap_of_login(&mut self, side: Side, reasons: Reasons) {
+        self.next_sequence = None;
+        self.missed_login |= side == Side::Server;
+        if side == Side::Client {
+            self.gap_of_client(reasons, 0);
+            if let Some(lost) = &mut self.lost {
+                (lost.early, lost.blank) = (true, false);
+            }
+        }
+    }
+
+    /// The answer to a login behind which something was asked may be missing: it has succeeded, or nothing would follow.
+    fn presume_login(&mut self) {
+        if self.queue.len() > 1 && self.queue.front().is_some_and(|front| front.command == LOGIN) {
+            self.queue.pop_front();
+            self.reply = Reply::default();
+        }
+    }
+
     pub(super) fn gap_of_server(&mut self, reasons: Reasons, lost_bytes: u64, out: &mut Output<'_>) {
+        self.presume_login();
         if let Some(front) = self.queue.front_mut() {
             front.missing += lost_bytes;
         }

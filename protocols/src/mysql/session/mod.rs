@@ -27,6 +27,7 @@ use super::reply::{Failure, Progress, Reply, Terms};
 use super::statements::{LAST, Statements};
 use super::types;
 use super::wire::{Kind, capability};
+use crate::sql::Hole;
 use crate::{Context, Exchange, Handoff, Limits, Output, Part, Reason, Reasons, Side, Text, Time, Violation};
 
 /// Bytes kept of a packet beyond a printed value: types, lengths, names.
@@ -91,6 +92,8 @@ pub(super) struct Session {
     pub(super) statements: Statements,
     /// A login that has not succeeded yet.
     login: Option<Draft>,
+    /// Whether it has may have been said in bytes that are missing.
+    missed_login: bool,
     queue: VecDeque<Draft>,
     /// The response to the first of them.
     reply: Reply,
@@ -126,6 +129,7 @@ impl Session {
             database: None,
             statements: Statements::default(),
             login: None,
+            missed_login: false,
             queue: VecDeque::new(),
             reply: Reply::default(),
             next_sequence: None,
@@ -168,6 +172,11 @@ impl Session {
         self.queue.front().map(|front| front.kind)
     }
 
+    /// Sequence id of the server's next packet during the login, where known.
+    pub(super) fn next_of_login(&self) -> Option<u8> {
+        self.next_sequence.filter(|_| self.phase == Phase::Auth)
+    }
+
     fn is_authenticating(&self) -> bool {
         self.queue.front().is_some_and(|front| front.kind == Kind::Auth) && self.reply.has_begun()
     }
@@ -178,11 +187,13 @@ impl Session {
         match self.phase {
             Phase::Greeting | Phase::Login => self.log_in(packet, out),
             Phase::Auth if packet.sequence == 0 => {
-                // The client does not wait for the answer to its login.
+                // The client does not wait for the answer to its login, unless that was missed.
                 let sequence = self.next_sequence;
+                let missed = self.missed_login || self.blind.is_some();
+                let login = self.login.take().filter(|_| !missed);
                 self.begin_commands();
-                self.next_sequence = sequence;
-                self.queue.extend(self.login.take());
+                self.next_sequence = sequence.filter(|_| login.is_some());
+                self.queue.extend(login);
                 self.command(packet, out)
             }
             Phase::Auth => {
@@ -211,9 +222,7 @@ impl Session {
     }
 
     fn log_in(&mut self, packet: &Packet<'_>, out: &mut Output<'_>) -> Control {
-        let Some(login) = Login::read(&packet.body) else {
-            return self.broken(Side::Client, Violation("login"), out);
-        };
+        let Some(login) = Login::read(packet) else { return self.unreadable(Side::Client, packet, "login", out) };
         if login.tls {
             return Control::Stop(Handoff::Tls);
         }
@@ -224,13 +233,14 @@ impl Session {
         self.phase = Phase::Auth;
         self.compressed = Some(false);
         self.lost = None;
-        self.unseen = Reasons::NONE;
+        let unseen = std::mem::take(&mut self.unseen);
         self.next_sequence = Some(packet.last_sequence.wrapping_add(1));
         let mut draft = Draft::new(LOGIN, Kind::Auth, packet);
         if self.greeting.is_none() {
-            draft.reasons.add(Reason::Midstream);
+            draft.reasons.merge(if unseen.is_empty() { Reason::Midstream.into() } else { unseen });
         }
         self.login = Some(draft);
+        self.missed_login = false;
         Control::Go
     }
 
@@ -245,8 +255,10 @@ impl Session {
 
     fn command(&mut self, packet: &Packet<'_>, out: &mut Output<'_>) -> Control {
         self.settle(out);
+        // Who asks has been let in, where that was missed.
+        self.login = None;
         let Some(mut draft) = self.draft(packet) else {
-            return self.broken(Side::Client, Violation("command"), out);
+            return self.unreadable(Side::Client, packet, "command", out);
         };
         if draft.kind != Kind::Nothing {
             self.resume(packet.first.start, out);
@@ -345,10 +357,11 @@ impl Session {
             // The server does not want this client (too many connections, a host that is blocked).
             return self.refuse(packet, out);
         }
-        let Some(greeting) = Greeting::read(&packet.body) else {
+        self.greeting = Greeting::of(packet);
+        if self.greeting.is_none() && packet.hole.is_none() {
             return self.broken(Side::Server, Violation("greeting"), out);
-        };
-        self.greeting = Some(greeting);
+        }
+        self.unseen.merge(Hole::reasons(packet.hole));
         self.phase = Phase::Login;
         Control::Go
     }
@@ -357,18 +370,20 @@ impl Session {
         let mut reply = Reply::default();
         match reply.take(packet, Kind::Simple, &mut self.terms) {
             Progress::Done => self.emit_unsolicited(reply, packet.last.is_some(), Reasons::NONE, out),
-            Progress::More | Progress::Foreign => return self.broken(Side::Server, Violation("greeting"), out),
+            Progress::More | Progress::Foreign => return self.unreadable(Side::Server, packet, "greeting", out),
         }
         Control::Go
     }
 
     fn authenticate(&mut self, packet: &Packet<'_>, out: &mut Output<'_>) -> Control {
+        self.saw_server();
         self.next_sequence = Some(packet.last_sequence.wrapping_add(1));
         match packet.code() {
             Some(0) => {
                 let mut reply = Reply::default();
                 reply.take(packet, Kind::Simple, &mut self.terms);
-                self.database = reply.schema.take().or(self.database.take());
+                let known = reply.schema.take().or(self.database.take());
+                self.database = known.filter(|_| !reply.schema_unseen);
                 self.login = None;
                 self.begin_commands();
             }
@@ -377,7 +392,7 @@ impl Session {
                 match reply.take(packet, Kind::Simple, &mut self.terms) {
                     Progress::Done => {}
                     Progress::More => return Control::Go,
-                    Progress::Foreign => return self.broken(Side::Server, Violation("error"), out),
+                    Progress::Foreign => return self.unreadable(Side::Server, packet, "error", out),
                 }
                 let Some(mut draft) = self.login.take() else { return Control::Go };
                 draft.reasons.merge(reply.reasons);
@@ -416,7 +431,7 @@ impl Session {
         self.next_sequence = Some(packet.last_sequence.wrapping_add(1));
         match progress {
             Progress::More => Control::Go,
-            Progress::Foreign => self.broken(Side::Server, Violation("response"), out),
+            Progress::Foreign => self.unreadable(Side::Server, packet, "response", out),
             Progress::Done => {
                 let streams = kind == Kind::Stream && self.reply.response.status == "ok";
                 self.finish(!streams, out);
@@ -447,7 +462,7 @@ impl Session {
         draft.missing += reply.missing;
         let effect = std::mem::take(&mut draft.effect);
         let succeeded = reply.response.status != "error";
-        let (response, schema) = (reply.response.clone(), reply.schema.clone());
+        let (response, schema, schema_unseen) = (reply.response.clone(), reply.schema.clone(), reply.schema_unseen);
         let sql = draft.sql.clone().filter(|_| succeeded && effect != Effect::None);
         let reasons = draft.reasons;
         if !(succeeded && draft.command == LOGIN) {
@@ -459,7 +474,9 @@ impl Session {
         } else if succeeded {
             self.apply(effect, response.results.len());
         }
-        if let Some(schema) = schema {
+        if schema_unseen {
+            self.database = None;
+        } else if let Some(schema) = schema {
             self.database = Some(schema).filter(|name| !name.as_bytes().is_empty());
         }
         if self.pipelines

@@ -1,5 +1,7 @@
 //! Newline-delimited JSON, one object a line. [`super::view`] shows a complete example.
 
+mod line;
+
 use super::sink::Format;
 use super::view::{L7, Stats};
 use crate::ledger::Ledger;
@@ -18,7 +20,7 @@ impl Format for Json {
 
     fn record(&mut self, record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
         let timestamp = record.timestamp().map(|time| self.timestamps.format(time));
-        serde_json::to_writer(&mut *out, &L7::new(record, timestamp))?;
+        line::print(&L7::new(record, timestamp), out)?;
         out.push(b'\n');
         Ok(())
     }

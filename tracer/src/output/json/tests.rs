@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use jsonschema::Validator;
-use protocols::{Exchange, Part, Payload, Reason, Reasons, Span, Summary, Text, Time, Transport};
+use protocols::{Exchange, Part, Payload, Proxied, Reason, Reasons, Span, Summary, Text, Time, Transport};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -175,6 +175,20 @@ fn tls_names_its_library() {
         ConnectionInfo { tls: Some(Tls { library: "openssl" }), tuple_source: TupleSource::Nested, ..connection() };
     let changes = [(r#""tuple_source":"socket""#, r#""tls":{"library":"openssl"},"tuple_source":"nested""#)];
     assert_eq!(line(get(), &process(), &connection), with(COMPLETE, &changes));
+}
+
+#[test]
+fn a_load_balancer_names_its_client() {
+    let proxied = |source: &str, destination: &str| {
+        let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
+        Some(Proxied::Inet { source, destination })
+    };
+    let connection = ConnectionInfo { proxied: proxied("192.0.2.1:56324", "[2001:db8::1]:443"), ..connection() };
+    let printed = concat!(
+        r#""proxied":{"source":{"address":"192.0.2.1","port":56324},"#,
+        r#""destination":{"address":"2001:db8::1","port":443}},"tuple_source""#
+    );
+    assert_eq!(line(get(), &process(), &connection), with(COMPLETE, &[(r#""tuple_source""#, printed)]));
 }
 
 #[test]

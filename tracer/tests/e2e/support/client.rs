@@ -143,6 +143,14 @@ impl Client {
         }
     }
 
+    /// Connects to a port from which something passes everything on to nginx.
+    pub fn connect_through(port: u16, nginx: &Nginx) -> Self {
+        match nginx.config.scheme {
+            Scheme::Http => Self::plain("127.0.0.1", port),
+            Scheme::Https => Self::tls("127.0.0.1", port),
+        }
+    }
+
     /// Connects to another server, with TLS.
     pub fn to_tls(port: u16) -> Self {
         Self::tls("127.0.0.1", port)

@@ -42,12 +42,14 @@ pub struct NginxConfig {
     pub http2: bool,
     /// Another server's port that `/proxy/` leads to.
     pub upstream: Option<u16>,
+    /// Whether it expects a load balancer that speaks the PROXY protocol.
+    pub proxied: bool,
 }
 
 impl NginxConfig {
     /// One worker with sendfile, HTTP/1.
     pub fn new(scheme: Scheme) -> Self {
-        Self { scheme, workers: 1, sendfile: true, http2: false, upstream: None }
+        Self { scheme, workers: 1, sendfile: true, http2: false, upstream: None, proxied: false }
     }
 }
 
@@ -69,7 +71,8 @@ const LOG_FORMAT: &str = r#"'{"target":"$request_uri","method":"$request_method"
     '"remote_addr":"$remote_addr","remote_port":$remote_port,"server_addr":"$server_addr","server_port":$server_port,'
     '"status":$status,"bytes_sent":$bytes_sent,"body_bytes_sent":$body_bytes_sent,"request_length":$request_length,'
     '"request_time":$request_time,"msec":$msec,"connection":$connection,"connection_requests":$connection_requests,'
-    '"scheme":"$scheme","pid":$pid,"completion":"$request_completion","upstream_addr":"$upstream_addr",'
+    '"scheme":"$scheme","proxied_address":"$proxy_protocol_addr","proxied_port":"$proxy_protocol_port",'
+    '"pid":$pid,"completion":"$request_completion","upstream_addr":"$upstream_addr",'
     '"upstream_status":"$upstream_status","upstream_bytes_sent":"$upstream_bytes_sent",'
     '"upstream_bytes_received":"$upstream_bytes_received"}'"#;
 
@@ -166,6 +169,7 @@ fn configuration(config: &NginxConfig, port: u16, directory: &TempDir) -> String
         Scheme::Https => (" ssl", format!("ssl_certificate {dir}/cert.pem; ssl_certificate_key {dir}/key.pem;")),
     };
     let http2 = if config.http2 { " http2" } else { "" };
+    let proxied = if config.proxied { " proxy_protocol" } else { "" };
     let proxy = config.upstream.map_or_else(String::new, |upstream| {
         format!("location /proxy/ {{ proxy_pass http://backend/; proxy_http_version 1.1; proxy_set_header Connection \"\"; }} }} upstream backend {{ server 127.0.0.1:{upstream}; keepalive 4;")
     });
@@ -183,7 +187,7 @@ http {{
   gzip on; gzip_types text/plain; gzip_min_length 1000;
   {certificate}
   server {{
-    listen 127.0.0.1:{port}{ssl}{http2}; listen [::1]:{port}{ssl}{http2};
+    listen 127.0.0.1:{port}{ssl}{http2}{proxied}; listen [::1]:{port}{ssl}{http2}{proxied};
     root {dir}/files;
     location /upload/ {{ dav_methods PUT; }}
     location /slow/ {{ limit_rate 512k; }}
