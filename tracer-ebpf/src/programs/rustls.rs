@@ -324,7 +324,7 @@ fn exit(ctx: &RetProbeContext, write: bool) {
         if write {
             remember(&record, call, half, pid_tgid);
         } else {
-            recognise(call, half, pid_tgid);
+            recognise(call, pid_tgid);
         }
     }
     if record.content == APPLICATION_DATA && record.length != 0 {
@@ -421,7 +421,7 @@ fn remember(record: &Record, call: &Call, half: &Half, pid_tgid: u64) -> u32 {
 
 /// Looks for the socket that has received a record.
 #[inline(always)]
-fn recognise(call: &Call, half: &mut Half, pid_tgid: u64) {
+fn recognise(call: &Call, pid_tgid: u64) {
     let tgid = pid_tgid >> 32;
     let found = received(tgid, &call.marks[0]).or_else(|| received(tgid, &call.marks[1]));
     let Some(Received { connection, socket: sk }) = found else { return };
@@ -430,7 +430,7 @@ fn recognise(call: &Call, half: &mut Half, pid_tgid: u64) {
     let socket = unsafe { &mut *socket };
     if socket.id == connection {
         carry(sk, socket, program::TLS_EXIT, pid_tgid);
-        bind(half, connection, false, pid_tgid);
+        bind(call.half, connection, false, pid_tgid);
     }
 }
 
@@ -456,7 +456,11 @@ fn carry(sk: u64, socket: &mut Socket, program: usize, pid_tgid: u64) {
 
 /// The connection of a direction has been found: what is held of it can be shown.
 #[inline(never)]
-fn bind(half: &mut Half, connection: u64, write: bool, pid_tgid: u64) -> u32 {
+fn bind(cipher: u64, connection: u64, write: bool, pid_tgid: u64) -> u32 {
+    let key = SessionKey { tgid: pid_tgid >> 32, session: cipher };
+    let Some(half) = RUSTLS_HALVES.get_ptr_mut(&key) else { return 0 };
+    // SAFETY: an element of our map; what is sent is sent by who encrypts, or has been told to.
+    let half = unsafe { &mut *half };
     half.connection = connection;
     miss(half, write);
     let held = half.held;
@@ -594,13 +598,19 @@ fn piece(buffers: &mut Buffers, pid_tgid: u64, connection: u64) -> u32 {
         buffers.current.length = 0;
         return 0;
     }
-    let found = is_made(buffers.current.base, pid_tgid, connection);
+    let cipher = made_by(buffers.current.base, pid_tgid);
     buffers.current.length = 0;
-    found
+    if cipher == 0 {
+        return 0;
+    }
+    // Not from within the other: the stack is small.
+    bind(cipher, connection, true, pid_tgid);
+    1
 }
 
+/// The cipher that has made a record that no socket has sent before, if its connection is not known; else 0.
 #[inline(never)]
-fn is_made(address: u64, pid_tgid: u64, connection: u64) -> u32 {
+fn made_by(address: u64, pid_tgid: u64) -> u64 {
     let Some(head) = user::<[u8; MADE]>(address) else { return 0 };
     let mut key = MadeKey { tgid: pid_tgid >> 32, head: [0; 24] };
     key.head[..MADE].copy_from_slice(&head);
@@ -608,13 +618,9 @@ fn is_made(address: u64, pid_tgid: u64, connection: u64) -> u32 {
     let Some(&MadeFor { half, hold }) = (unsafe { RUSTLS_MADE.get(&key) }) else { return 0 };
     let _ = RUSTLS_MADE.remove(&key);
     let key = SessionKey { tgid: pid_tgid >> 32, session: half };
-    let Some(half) = RUSTLS_HALVES.get_ptr_mut(&key) else { return 1 };
-    // SAFETY: an element of our map; what is sent is sent by who encrypts, or has been told to.
-    let half = unsafe { &mut *half };
-    if half.hold == hold && half.connection == 0 {
-        bind(half, connection, true, pid_tgid);
-    }
-    1
+    // SAFETY: copied at once.
+    let known = unsafe { RUSTLS_HALVES.get(&key) };
+    if known.is_some_and(|known| known.hold == hold && known.connection == 0) { half } else { 0 }
 }
 
 /// Remembers what a socket has received: its end, and where a record begins it, that.
