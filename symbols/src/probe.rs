@@ -78,6 +78,9 @@ pub enum Arguments {
     /// A result above zero is success; the count of bytes moved is then a `size_t` at the address that this register
     /// holds at the enter site. The size is a `size_t`.
     WithLength(Register),
+    /// rustls's: rdi holds the address of the result, rsi the cipher, rdx the address of the message and rcx the record's
+    /// number. If the result is no error, its first byte is this number; less is an error.
+    Rustls(u8),
     /// Go's: rax, rbx and rcx hold the `*tls.Conn`, the buffer and its size, r14 the goroutine, and rsp points to the
     /// return address, here and at the exit sites. The result is the count of bytes moved when it is above zero, in all
     /// of rax, whatever the error is. The enter site is the conditional jump (`jbe`) that is taken when the stack must

@@ -109,8 +109,10 @@ pub mod switch {
     pub const GO: u32 = 3;
     /// How many times a process has ceased to be traced.
     pub const REMOVALS: u32 = 4;
+    /// Whether a process has probes in rustls, or has had.
+    pub const RUSTLS: u32 = 5;
     /// How many there are.
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = 6;
 }
 
 /// Elements of the map that tells which processes may be traced.
@@ -390,6 +392,8 @@ pub struct Counters<T = u64> {
     pub ambiguous_calls: T,
     /// TLS sessions that two sources found different sockets for.
     pub tuple_disagreements: T,
+    /// Calls of a TLS library that did not look like what they must be, and were left out.
+    pub records_unverified: T,
 }
 
 /// Indices into [`Counters::hits`], which are also [`Header::program`].

@@ -16,7 +16,7 @@
 //!    "sinks":{"json":{"written":50,"dropped":0,"buffered":0}}},
 //!  "resyncs":1,"violations":0,
 //!  "connections":{"opened":4,"closed":3,"evicted":0,"open":1,"shed":0},
-//!  "tuple_disagreements":0,"abandoned_calls":0,"skipped_runs":0}
+//!  "tuple_disagreements":0,"abandoned_calls":0,"skipped_runs":0,"unverified_records":0}
 //! ```
 
 use std::collections::BTreeMap;
@@ -55,6 +55,8 @@ pub struct Ledger {
     /// Runs that the kernel left out, of programs on sockets and processes: a thread was preempted in the program, and
     /// another one came to it on the same processor. What such a run would have seen is counted nowhere else.
     pub skipped_runs: u64,
+    /// Calls of rustls that were left out, because what they were given and gave did not look like a record.
+    pub unverified_records: u64,
 }
 
 /// Events from the kernel: emitted = decoded + rejected + lost + unread.
@@ -262,6 +264,7 @@ impl Ledger {
         add("connections", "tuple disagreements", self.tuple_disagreements);
         add("calls", "abandoned", self.abandoned_calls);
         add("hook", "skipped runs", self.skipped_runs);
+        add("calls", "unverified records", self.unverified_records);
         rows
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod linkage;
 mod nss;
 mod openssl;
 mod pair;
+mod rustls;
 mod stripped;
 
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
 type Find = fn(&Image<'_>) -> Option<TlsLibrary>;
 
 /// Every library that is looked for.
-pub(crate) const ALL: &[Find] = &[openssl::find, gnutls::find, nss::find, go::find];
+pub(crate) const ALL: &[Find] = &[openssl::find, gnutls::find, nss::find, go::find, rustls::find];
 
 /// Whose code it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,6 +38,8 @@ pub enum LibraryKind {
     Nss,
     /// Go's crypto/tls, since Go 1.17.
     Go,
+    /// rustls 0.23, with ring or aws-lc-rs.
+    Rustls,
 }
 
 impl LibraryKind {
@@ -50,6 +53,7 @@ impl LibraryKind {
             Self::GnuTls => "gnutls",
             Self::Nss => "nss",
             Self::Go => "go",
+            Self::Rustls => "rustls",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The kernel programs.
 //!
 //! ```text
-//!  SSL_read, SSL_write --> tls.rs, go.rs -----------------.
+//!  SSL_read, SSL_write --> tls.rs, go.rs, rustls.rs ------.
 //!  SSL_set_fd, BIO_write -> fd.rs, ciphertext.rs          |
 //!                            | bind session to socket     v
 //!  sock tracepoints -------> source/*.rs -> transfer.rs -> ship.rs -> ring buffer
@@ -28,6 +28,7 @@ mod lifecycle;
 mod maps;
 mod memory;
 mod registers;
+mod rustls;
 mod shed;
 mod ship;
 mod socket;

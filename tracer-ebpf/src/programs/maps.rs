@@ -6,6 +6,7 @@ use tracer_ebpf::{Counters, GoroutineKey, Session, SessionKey, Socket};
 
 use crate::ciphertext::{Fingerprint, Made};
 use crate::datagram::Pending;
+use crate::rustls;
 use crate::tls::Thread;
 
 #[btf_map]
@@ -46,6 +47,24 @@ pub static GOROUTINES: HashMap<GoroutineKey, crate::go::Call, 65536> = HashMap::
 /// Heads of ciphertext that a TLS library has made and no socket has carried yet.
 #[btf_map]
 pub static FINGERPRINTS: LruHashMap<Fingerprint, Made, 8192> = LruHashMap::new();
+/// Processes that have all their probes in rustls, and what results of decrypting and encrypting begin with if no errors.
+#[btf_map]
+pub static RUSTLS_PROCESSES: HashMap<u32, [u8; 2], 16384> = HashMap::new();
+/// Calls of rustls's ciphers under way, by thread.
+#[btf_map]
+pub static RUSTLS_CALLS: LruHashMap<u64, rustls::Call, 16384> = LruHashMap::new();
+/// Directions of sessions, by the address of their cipher.
+#[btf_map]
+pub static RUSTLS_HALVES: LruHashMap<SessionKey, rustls::Half, 65536> = LruHashMap::new();
+/// How far connections have come in each direction.
+#[btf_map]
+pub static RUSTLS_POSITIONS: LruHashMap<rustls::PositionKey, rustls::Position, 65536> = LruHashMap::new();
+/// Beginnings of records that were made and that no socket has sent yet.
+#[btf_map]
+pub static RUSTLS_MADE: LruHashMap<rustls::MadeKey, rustls::MadeFor, 8192> = LruHashMap::new();
+/// Ciphertext that sockets have received.
+#[btf_map]
+pub static RUSTLS_RECEIVED: LruHashMap<rustls::ReceivedKey, rustls::Received, 8192> = LruHashMap::new();
 /// Datagram calls whose end has to be awaited, by thread.
 #[btf_map]
 pub static PENDING: HashMap<u64, Pending, 4096> = HashMap::new();

@@ -10,7 +10,7 @@ use crate::maps::SOCKETS;
 use crate::memory::kernel;
 use crate::ship::{self, LookForTls, Shipped};
 use crate::socket::{self, Class};
-use crate::{ciphertext, config, datagram, go, memory, shed, tls};
+use crate::{ciphertext, config, datagram, go, memory, rustls, shed, tls};
 
 pub const MSG_PEEK: i32 = 2;
 pub const MSG_TRUNC: i32 = 0x20;
@@ -95,7 +95,11 @@ fn stream(transfer: &Transfer, socket: &mut Socket, pid_tgid: u64, source: impl 
         return;
     }
     let nested = tls::bind(pid_tgid, socket.id, || tls || ciphertext::begins(transfer, source));
-    if nested || go::bind(pid_tgid, socket.id) || ciphertext::carries(transfer, pid_tgid, socket.id, source) {
+    let carries = |transfer| {
+        ciphertext::carries(transfer, pid_tgid, socket.id, source)
+            || rustls::carries(transfer, pid_tgid, socket.id, source)
+    };
+    if nested || go::bind(pid_tgid, socket.id) || carries(transfer) {
         socket.flags |= socket_flag::TLS;
         if !shed::takes_socket(socket) {
             socket::announce(transfer.sk, socket, transfer.program(), pid_tgid);

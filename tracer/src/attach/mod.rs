@@ -182,6 +182,7 @@ impl Attacher {
     /// Takes a process's probes away.
     pub fn forget(&mut self, kernel: &mut Kernel, pid: u32) {
         kernel.remove_go_process(pid);
+        kernel.remove_rustls_process(pid);
         if self.until.is_none() {
             self.since.remove(&pid);
         }
@@ -255,6 +256,12 @@ impl Attacher {
             }
         }
         for kind in complete {
+            let ok = file.libraries.iter().filter(|library| library.kind == kind).find_map(first_bytes_of_ok);
+            if let Some(ok) = ok
+                && let Err(error) = kernel.add_rustls_process(pid, ok)
+            {
+                scan.failures.push(format!("{}: {error}", file.path.display()));
+            }
             self.complete(pid, kind);
         }
         scan.blind.extend(file.blind());
@@ -291,6 +298,19 @@ fn likeliest_first(mut files: Vec<MappedFile>) -> Vec<MappedFile> {
     };
     files.sort_by_key(|file| !likely(file));
     files
+}
+
+/// What the results of rustls's decrypting and encrypting begin with if they are no errors.
+fn first_bytes_of_ok(library: &Library) -> Option<[u8; 2]> {
+    let of = |role| {
+        library.functions.iter().filter(|function| function.role == role).find_map(|function| {
+            match function.arguments {
+                Arguments::Rustls(ok) => Some(ok),
+                _ => None,
+            }
+        })
+    };
+    Some([of(Role::Read)?, of(Role::Write)?])
 }
 
 /// Whether the kernel programs know how this library's calls look.
@@ -340,6 +360,8 @@ fn exit_program(function: &Function) -> Option<&'static str> {
         (Exit::Result(_), Role::Read | Role::Write, Arguments::Go) => "go_return",
         (Exit::Result(_), Role::Read | Role::Write, Arguments::GoSpilled) => "go_return_spilled",
         (Exit::Result(_), Role::Read | Role::Write, _) => "tls_result",
+        (Exit::Return(_), Role::Read, Arguments::Rustls(_)) => "rustls_decrypted",
+        (Exit::Return(_), Role::Write, Arguments::Rustls(_)) => "rustls_encrypted",
         (Exit::Return(_), Role::Write, Arguments::WithVector) => "tls_return_pieces",
         (Exit::Return(_), Role::Read | Role::Write, _) => "tls_return",
         _ => return None,
@@ -353,6 +375,8 @@ fn enter_program(role: Role, arguments: Arguments) -> Option<&'static str> {
         (Role::Write, Arguments::Go | Arguments::GoSpilled) => "go_write",
         (Role::Handshake, Arguments::Go | Arguments::GoSpilled) => "go_handshake",
         (Role::Free, Arguments::Go | Arguments::GoSpilled) => "go_close",
+        (Role::Read, Arguments::Rustls(_)) => "rustls_decrypt",
+        (Role::Write, Arguments::Rustls(_)) => "rustls_encrypt",
         (Role::Read, Arguments::Plain) => "tls_read",
         (Role::Write, Arguments::Plain) => "tls_write",
         (Role::Read, Arguments::WithLength(Register::Rcx)) => "tls_read_rcx",

@@ -70,8 +70,9 @@ impl Attacher {
 }
 
 /// Whether descendants should have the probes of a file from their beginning. Each costs the making of every thread a
-/// little: not the hundreds of a Go program.
+/// little: not the hundreds of a Go program. Those in rustls are of no use without what is told of each process.
 fn is_inheritable(file: &LibraryFile) -> bool {
-    let inheritable = |library: &library::Library| library.session == Session::Every && library.kind != LibraryKind::Go;
+    let of_program = |kind| matches!(kind, LibraryKind::Go | LibraryKind::Rustls);
+    let inheritable = |library: &library::Library| library.session == Session::Every && !of_program(library.kind);
     file.libraries.iter().any(is_supported) && file.libraries.iter().all(inheritable)
 }

@@ -159,6 +159,7 @@ pub struct Kernel {
     layers: HashMap<MapData, u32, [u64; 2]>,
     sockets: HashMap<MapData, u64, [u8; size_of::<Socket>()]>,
     go_processes: HashMap<MapData, u32, u64>,
+    rustls_processes: HashMap<MapData, u32, [u8; 2]>,
     goroutines: HashMap<MapData, [u8; size_of::<GoroutineKey>()], [u8; GOROUTINE_CALL]>,
     sessions: HashMap<MapData, [u8; size_of::<SessionKey>()], [u8; size_of::<Session>()]>,
     /// Processes that have ended and may have left sessions.
@@ -216,7 +217,9 @@ impl Kernel {
             .map_max_entries("EVENTS", options.ring_size)
             .map_max_entries("SOCKETS", options.max_connections)
             .map_max_entries("SESSIONS", options.max_connections)
-            .map_max_entries("GOROUTINES", options.max_connections);
+            .map_max_entries("GOROUTINES", options.max_connections)
+            .map_max_entries("RUSTLS_HALVES", options.max_connections.saturating_mul(2))
+            .map_max_entries("RUSTLS_POSITIONS", options.max_connections.saturating_mul(2));
         let mut ebpf = loader.load(OBJECT).map_err(|source| KernelError::Load { hint: hint(&source), source })?;
         drop(loader);
         sys::give_back_memory();
@@ -249,6 +252,8 @@ impl Kernel {
             ended: HashSet::new(),
             switches: Array::try_from(take(&mut ebpf, "SWITCHES")?).map_err(map_error("SWITCHES"))?,
             go_processes: HashMap::try_from(take(&mut ebpf, "GO_PROCESSES")?).map_err(map_error("GO_PROCESSES"))?,
+            rustls_processes: HashMap::try_from(take(&mut ebpf, "RUSTLS_PROCESSES")?)
+                .map_err(map_error("RUSTLS_PROCESSES"))?,
             goroutines: HashMap::try_from(take(&mut ebpf, "GOROUTINES")?).map_err(map_error("GOROUTINES"))?,
             counters: PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?).map_err(map_error("COUNTERS"))?,
             ebpf,
@@ -349,6 +354,19 @@ impl Kernel {
                 let _ = self.goroutines.remove(&key);
             }
         }
+    }
+
+    /// Says that a process has probes in rustls, and what results of decrypting and encrypting begin with if they are no
+    /// errors: its sockets' ciphertext is looked at from now on.
+    pub fn add_rustls_process(&mut self, pid: u32, ok: [u8; 2]) -> Result<(), KernelError> {
+        self.rustls_processes.insert(pid, ok, 0).map_err(map_error("RUSTLS_PROCESSES"))?;
+        self.switches.set(switch::RUSTLS, 1, 0).map_err(map_error("SWITCHES"))
+    }
+
+    /// Ends that.
+    pub fn remove_rustls_process(&mut self, pid: u32) {
+        // It may be none.
+        let _ = self.rustls_processes.remove(&pid);
     }
 
     /// Compares what a process sends with what its TLS libraries make, or no longer.

@@ -423,6 +423,7 @@ impl Session {
             return;
         }
         let Ok(counters) = self.kernel.counters() else { return };
+        self.warn_if_unverified(counters.records_unverified);
         let age = self.behind.map_or(0, |time| record::now().0.saturating_sub(time.0));
         let Some(change) = self.shedding.look(now, counters.ring_full, Duration::from_nanos(age)) else { return };
         match change {
@@ -432,6 +433,14 @@ impl Session {
         }
         if let Err(error) = self.kernel.shed(self.shedding.level()) {
             eprintln!("tracer: error: {error}");
+        }
+    }
+
+    /// Says once that a program has a rustls that is not the one that the kernel programs know.
+    fn warn_if_unverified(&mut self, records: u64) {
+        let text = "rustls: records that do not look as expected are left out (\"unverified records\")";
+        if records > 0 && self.warned.insert(text.to_owned()) {
+            eprintln!("tracer: warning: {text}");
         }
     }
 

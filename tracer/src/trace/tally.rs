@@ -36,6 +36,7 @@ pub fn ledger(kernel: &Counters, skipped_runs: u64, read: Read, table: &Tallies,
         tuple_disagreements: kernel.tuple_disagreements + kernel.ambiguous_calls,
         abandoned_calls: kernel.abandoned_calls,
         skipped_runs,
+        unverified_records: kernel.records_unverified,
     }
 }
 

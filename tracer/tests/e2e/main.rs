@@ -24,4 +24,5 @@ mod nginx;
 mod pgsql;
 mod recording;
 mod redis;
+mod rustls;
 mod tls;

@@ -5,6 +5,7 @@ pub mod certificate;
 mod client;
 mod differences;
 mod ledger;
+pub mod logged;
 pub mod mariadb;
 mod nginx;
 mod peer;

@@ -1,0 +1,181 @@
+//! HTTP/1.1 over rustls, at both ends, that logs what it did.
+//!
+//! ```text
+//! program server LOG CERTIFICATE KEY PORT-FILE
+//! program client LOG PORT THREADS COUNT VERSION
+//! ```
+//!
+//! Sessions are plain values here and change their place in memory and their thread with each request, as they do in
+//! asynchronous programs.
+
+mod exchange;
+
+use std::io::{BufRead as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, Error, ServerConfig, ServerConnection, SignatureScheme,
+    StreamOwned, SupportedProtocolVersion, version,
+};
+
+use exchange::{Asked, Log};
+
+/// Threads that a server's sessions go round.
+const WORKERS: usize = 3;
+
+/// Sizes of bodies, one after the other.
+const SIZES: [usize; 7] = [0, 1, 10, 1000, 16_384, 40_000, 100_000];
+
+fn provider() -> CryptoProvider {
+    #[cfg(feature = "ring")]
+    return rustls::crypto::ring::default_provider();
+    #[cfg(feature = "aws-lc-rs")]
+    return rustls::crypto::aws_lc_rs::default_provider();
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["server", log, certificate, key, port_file] => serve(Log::create(log), certificate, key, port_file),
+        ["client", log, port, threads, count, version] => {
+            let [threads, count] = [threads, count].map(|number| number.parse().expect("a number"));
+            ask(Log::create(log), port.parse().expect("a port"), threads, count, version);
+        }
+        _ => panic!("server LOG CERTIFICATE KEY PORT-FILE, or client LOG PORT THREADS COUNT VERSION"),
+    }
+}
+
+type Served = StreamOwned<ServerConnection, TcpStream>;
+
+/// Each session is passed on to the next worker when it has answered a request.
+fn serve(log: Log, certificate: &str, key: &str, port_file: &str) {
+    let certificates =
+        CertificateDer::pem_file_iter(certificate).expect("a file").collect::<Result<_, _>>().expect("PEM");
+    let key = PrivateKeyDer::from_pem_file(key).expect("a key");
+    let config = ServerConfig::builder_with_provider(Arc::new(provider())).with_safe_default_protocol_versions();
+    let config = config.expect("versions").with_no_client_auth().with_single_cert(certificates, key);
+    let config = Arc::new(config.expect("a key of the certificate"));
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (senders, receivers): (Vec<Sender<Box<Served>>>, Vec<Receiver<_>>) = (0..WORKERS).map(|_| channel()).unzip();
+    for (number, receiver) in receivers.into_iter().enumerate() {
+        let (next, log) = (senders[(number + 1) % WORKERS].clone(), log.clone());
+        thread::spawn(move || {
+            for session in receiver {
+                // A thread waits for its session's next request while others are served.
+                let (next, log) = (next.clone(), log.clone());
+                thread::spawn(move || {
+                    let mut session = *session;
+                    if exchange::answer(&mut session, &log).is_some() {
+                        let _ = next.send(Box::new(session));
+                    }
+                });
+            }
+        });
+    }
+    let port = listener.local_addr().expect("an address").port();
+    std::fs::write(port_file, port.to_string()).expect("a file");
+    say("ready");
+    for (number, stream) in listener.incoming().enumerate() {
+        let stream = stream.expect("a connection");
+        stream.set_nodelay(true).expect("a TCP socket");
+        let session = ServerConnection::new(config.clone()).expect("a session");
+        let _ = senders[number % WORKERS].send(Box::new(StreamOwned::new(session, stream)));
+    }
+}
+
+type Asking = StreamOwned<ClientConnection, TcpStream>;
+
+/// At each line of the standard input, until that ends, every thread makes requests on a session that another one may
+/// have used before.
+fn ask(log: Log, port: u16, threads: usize, count: usize, version: &str) {
+    let versions: &[&SupportedProtocolVersion] = if version == "1.2" { &[&version::TLS12] } else { &[&version::TLS13] };
+    let config = ClientConfig::builder_with_provider(Arc::new(provider())).with_protocol_versions(versions);
+    let config = config.expect("versions").dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider())));
+    let config = Arc::new(config.with_no_client_auth());
+    let sessions: Arc<Mutex<Vec<Asking>>> = Arc::default();
+    say("ready");
+    for line in std::io::stdin().lock().lines() {
+        let line = line.expect("UTF-8");
+        // Without a session of its own from before, a thread makes one.
+        let asking: Vec<_> = (0..threads)
+            .map(|thread| {
+                let (config, sessions, log, line) = (config.clone(), sessions.clone(), log.clone(), line.clone());
+                thread::spawn(move || {
+                    let kept = sessions.lock().expect("no panic").pop();
+                    let mut session = kept.unwrap_or_else(|| connect(config, port));
+                    for number in 0..count {
+                        let size = |at: usize| SIZES[(thread + number + at) % SIZES.len()];
+                        let asked =
+                            Asked { path: format!("/{line}/{thread}/{number}"), sends: size(0), wants: size(3) };
+                        exchange::ask(&mut session, &asked, &log);
+                        if number % 3 == 2 {
+                            session.conn.refresh_traffic_keys().ok();
+                        }
+                        session = *Box::new(session);
+                    }
+                    sessions.lock().expect("no panic").push(session);
+                })
+            })
+            .collect();
+        asking.into_iter().for_each(|thread| thread.join().expect("its requests were answered"));
+    }
+}
+
+fn say(text: &str) {
+    println!("{text}");
+    std::io::stdout().flush().expect("somebody listens");
+}
+
+fn connect(config: Arc<ClientConfig>, port: u16) -> Asking {
+    let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
+    stream.set_nodelay(true).expect("a TCP socket");
+    let name = ServerName::try_from("localhost").expect("a name");
+    StreamOwned::new(ClientConnection::new(config, name).expect("a session"), stream)
+}
+
+/// Trusts anyone: the server's certificate is its own.
+#[derive(Debug)]
+struct Anyone(CryptoProvider);
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
