@@ -394,6 +394,8 @@ pub struct Counters<T = u64> {
     pub tuple_disagreements: T,
     /// Calls of a TLS library that did not look like what they must be, and were left out.
     pub records_unverified: T,
+    /// Entries of maps that could not be put in or taken out.
+    pub updates_failed: T,
 }
 
 /// Indices into [`Counters::hits`], which are also [`Header::program`].

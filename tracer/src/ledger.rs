@@ -16,7 +16,8 @@
 //!    "sinks":{"json":{"written":50,"dropped":0,"buffered":0}}},
 //!  "resyncs":1,"violations":0,
 //!  "connections":{"opened":4,"closed":3,"evicted":0,"open":1,"shed":0},
-//!  "tuple_disagreements":0,"abandoned_calls":0,"skipped_runs":0,"unverified_records":0}
+//!  "tuple_disagreements":0,"abandoned_calls":0,"skipped_runs":0,"unverified_records":0,
+//!  "failed_updates":0}
 //! ```
 
 use std::collections::BTreeMap;
@@ -57,6 +58,9 @@ pub struct Ledger {
     pub skipped_runs: u64,
     /// Calls of rustls that were left out, because what they were given and gave did not look like a record.
     pub unverified_records: u64,
+    /// Times that the kernel side could not put an entry into one of its maps, or take it out: the map was full, or its
+    /// lock not to be had. Where bytes are lost by that, they are counted among the lost bytes as well.
+    pub failed_updates: u64,
 }
 
 /// Events from the kernel: emitted = decoded + rejected + lost + unread.
@@ -265,6 +269,7 @@ impl Ledger {
         add("calls", "abandoned", self.abandoned_calls);
         add("hook", "skipped runs", self.skipped_runs);
         add("calls", "unverified records", self.unverified_records);
+        add("maps", "failed updates", self.failed_updates);
         rows
     }
 }

@@ -16,6 +16,7 @@ use tracer_ebpf::tls::{FINGERPRINT, is_record, is_unpredictable};
 use tracer_ebpf::{SessionKey, process_flag, program, source, switch};
 
 use crate::counters::hit;
+use crate::entries::Entries;
 use crate::maps::{FINGERPRINTS, PROCESSES, SESSIONS, SWITCHES};
 use crate::memory::user;
 use crate::source::Source;
@@ -60,7 +61,7 @@ fn made(key: &SessionKey, data: u64) {
     let Some(session) = tls::session(key) else { return };
     if session.source < source::CIPHERTEXT {
         let fingerprint = Fingerprint { tgid: key.tgid, head };
-        let _ = FINGERPRINTS.insert(&fingerprint, &Made { session: key.session, id: session.id }, 0);
+        FINGERPRINTS.put(&fingerprint, &Made { session: key.session, id: session.id }, 0);
     }
 }
 
@@ -82,7 +83,7 @@ fn sent<S: Source>(source: S, pid_tgid: u64, connection: u64) -> u32 {
     let fingerprint = Fingerprint { tgid: pid_tgid >> 32, head };
     // SAFETY: copied at once.
     let Some(&Made { session, id }) = (unsafe { FINGERPRINTS.get(&fingerprint) }) else { return 0 };
-    let _ = FINGERPRINTS.remove(&fingerprint);
+    FINGERPRINTS.take(&fingerprint);
     let key = SessionKey { tgid: pid_tgid >> 32, session };
     let Some(session) = SESSIONS.get_ptr_mut(&key) else { return 1 };
     // SAFETY: an element of our map; a session is used by one call at a time in each direction.

@@ -4,6 +4,7 @@ use tracer_ebpf::{Datagram, Header, MAX_PAYLOAD, Tuple, flag, kind};
 
 use crate::buffers::{Buffers, IoVec};
 use crate::counters::count;
+use crate::entries::Entries;
 use crate::maps::PENDING;
 use crate::memory::user;
 use crate::shed;
@@ -50,10 +51,7 @@ pub fn ended(transfer: &Transfer, pid_tgid: u64, source: impl Source) {
     }
     let length = transfer.result as u64;
     count(|counters| counters.bytes_seen += length);
-    let pending = match PENDING.insert(&pid_tgid, &EMPTY, 0) {
-        Ok(()) => PENDING.get_ptr_mut(&pid_tgid),
-        Err(_) => None,
-    };
+    let pending = if PENDING.put(&pid_tgid, &EMPTY, 0) { PENDING.get_ptr_mut(&pid_tgid) } else { None };
     let Some(pending) = pending else {
         count(|counters| counters.bytes_lost_map_full += length);
         return;
@@ -69,7 +67,7 @@ pub fn ended(transfer: &Transfer, pid_tgid: u64, source: impl Source) {
     pending.datagram.length = length as u32;
     socket::read_tuple(transfer.sk, socket::IPPROTO_UDP, &mut pending.datagram.tuple);
     if !finish(pending, source) {
-        let _ = PENDING.remove(&pid_tgid);
+        PENDING.take(&pid_tgid);
     }
 }
 

@@ -9,6 +9,7 @@ use aya_ebpf::programs::ProbeContext;
 use tracer_ebpf::{Session, SessionKey, program, source};
 
 use crate::counters::hit;
+use crate::entries::Entries;
 use crate::maps::{DESCRIPTORS, SESSIONS};
 use crate::memory::kernel;
 use crate::socket::{self, Class};
@@ -35,7 +36,7 @@ pub fn tls_clear(ctx: ProbeContext) -> u32 {
     hit(program::TLS_FREE);
     let pid_tgid = bpf_get_current_pid_tgid();
     let key = SessionKey { tgid: pid_tgid >> 32, session: ctx.arg(0).unwrap_or(0) };
-    let _ = SESSIONS.remove(&key);
+    SESSIONS.take(&key);
     // SAFETY: copied at once.
     if let Some(&descriptor) = unsafe { DESCRIPTORS.get(&key) } {
         begin(&key, connection(descriptor, pid_tgid));
@@ -53,17 +54,17 @@ fn set(ctx: &ProbeContext, one_direction: bool) {
     let before = unsafe { DESCRIPTORS.get(&key) }.copied().unwrap_or(descriptor);
     if one_direction && before != descriptor {
         // One for each direction, or a new one: which of the two is not known yet.
-        let _ = DESCRIPTORS.remove(&key);
-        let _ = SESSIONS.remove(&key);
+        DESCRIPTORS.take(&key);
+        SESSIONS.take(&key);
         return;
     }
-    let _ = DESCRIPTORS.insert(&key, &descriptor, 0);
+    DESCRIPTORS.put(&key, &descriptor, 0);
     let connection = connection(descriptor, pid_tgid);
     // SAFETY: copied at once.
     let known = unsafe { SESSIONS.get(&key) }.map_or(0, |session| session.id);
     if known == 0 || known != connection {
         // Whatever it was on before, that is over.
-        let _ = SESSIONS.remove(&key);
+        SESSIONS.take(&key);
         begin(&key, connection);
     }
 }
@@ -73,7 +74,7 @@ fn set(ctx: &ProbeContext, one_direction: bool) {
 fn begin(key: &SessionKey, connection: u64) {
     if connection != 0 {
         let session = Session { id: connection, source: source::FD, ..Session::default() };
-        let _ = SESSIONS.insert(key, &session, 0);
+        SESSIONS.put(key, &session, 0);
     }
 }
 

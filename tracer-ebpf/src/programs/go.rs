@@ -23,6 +23,7 @@ use tracer_ebpf::{
 
 use crate::buffers::Buffers;
 use crate::counters::{count, hit};
+use crate::entries::Entries;
 use crate::maps::{GO_PROCESSES, GOROUTINES, SESSIONS, SWITCHES};
 use crate::memory::user;
 use crate::registers::{self, GoRegisters};
@@ -166,7 +167,7 @@ fn enter(ctx: &ProbeContext, operation: Operation) {
         on_stack: u32::from(on_stack),
         handshake: u32::from(operation == Operation::Handshake),
     };
-    if GOROUTINES.insert(&key, &call, 0).is_err() {
+    if !GOROUTINES.put(&key, &call, 0) {
         count(|counters| counters.abandoned_calls += 1);
     } else if write {
         hold(&call, pid_tgid, buffer, length);
@@ -226,7 +227,7 @@ fn exit(ctx: &ProbeContext, spilled: bool) {
         });
         return;
     }
-    let _ = GOROUTINES.remove(&key);
+    GOROUTINES.take(&key);
     if length > 0 {
         locate(&call.thread, pid_tgid);
     }
@@ -360,7 +361,7 @@ pub fn go_handshake_return(ctx: ProbeContext) -> u32 {
     let Some(high) = user::<u64>(registers.goroutine + STACK_HIGH) else { return 0 };
     // SAFETY: an element of our map that only this goroutine uses.
     if unsafe { (*call).handshake != 0 && (*call).ends_at(high, registers.stack) } {
-        let _ = GOROUTINES.remove(&key);
+        GOROUTINES.take(&key);
     }
     0
 }

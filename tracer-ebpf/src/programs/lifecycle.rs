@@ -6,6 +6,7 @@ use aya_ebpf::programs::{BtfTracePointContext, ProbeContext};
 use tracer_ebpf::{Close, Data, Header, Process, Socket, flag, kind, origin, program, socket_flag};
 
 use crate::counters::hit;
+use crate::entries::Entries;
 use crate::maps::{ACCEPTED, CALLS, PROCESSES, SOCKETS, THREADS};
 use crate::memory::kernel;
 use crate::socket::{self, Class};
@@ -28,8 +29,8 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     if new == SYN_SENT {
         connecting(sk);
     } else if old == SYN_RECV && new == ESTABLISHED {
-        let _ = SOCKETS.remove(&sk);
-        let _ = ACCEPTED.insert(&sk, &1, 0);
+        SOCKETS.take(&sk);
+        ACCEPTED.put(&sk, &1, 0);
     } else if new == FIN_WAIT1 || new == LAST_ACK {
         no_more_writes(sk);
     } else if new == CLOSE {
@@ -40,8 +41,8 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn connecting(sk: u64) {
-    let _ = SOCKETS.remove(&sk);
-    let _ = ACCEPTED.remove(&sk);
+    SOCKETS.take(&sk);
+    ACCEPTED.take(&sk);
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     if socket::is_traced(tgid) {
         hit(program::TCP_STATE);
@@ -76,7 +77,7 @@ fn no_more_writes(sk: u64) {
 /// arrived, so the entry stays until the address is used again or user space removes it.
 #[inline(always)]
 fn closed(sk: u64) {
-    let _ = ACCEPTED.remove(&sk);
+    ACCEPTED.take(&sk);
     let Some(socket) = SOCKETS.get_ptr_mut(&sk) else { return };
     // SAFETY: an element of our map.
     let socket: &Socket = unsafe { &*socket };
@@ -94,7 +95,7 @@ fn closed(sk: u64) {
     }
     let held: u64 = kernel(sk, &config::SOCK_SOCKET);
     if held == 0 {
-        let _ = SOCKETS.remove(&sk);
+        SOCKETS.take(&sk);
     }
 }
 
@@ -140,8 +141,8 @@ pub fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
     if !socket::is_traced(tgid) {
         return 0;
     }
-    let _ = THREADS.remove(&pid_tgid);
-    let _ = CALLS.remove(&pid_tgid);
+    THREADS.take(&pid_tgid);
+    CALLS.take(&pid_tgid);
     if pid_tgid as u32 == tgid {
         process_event(kind::EXIT, program::PROCESS, tgid);
     }

@@ -21,6 +21,7 @@ mod config;
 mod counters;
 mod datagram;
 mod descriptor;
+mod entries;
 mod fd;
 mod gather;
 mod go;

@@ -25,6 +25,7 @@ use tracer_ebpf::{Data, Header, Released, SessionKey, Socket, flag, kind, progra
 
 use crate::buffers::Buffers;
 use crate::counters::{count, hit};
+use crate::entries::Entries;
 use crate::maps::{
     RUSTLS_CALLS, RUSTLS_HALVES, RUSTLS_MADE, RUSTLS_POSITIONS, RUSTLS_PROCESSES, RUSTLS_RECEIVED, SOCKETS, SWITCHES,
 };
@@ -242,7 +243,7 @@ fn enter(ctx: &ProbeContext, write: bool) {
     } else {
         inbound(&mut call, message, pid_tgid)
     }
-    let _ = RUSTLS_CALLS.insert(&pid_tgid, &call, 0);
+    RUSTLS_CALLS.put(&pid_tgid, &call, 0);
 }
 
 #[inline(always)]
@@ -400,7 +401,7 @@ fn renew(key: &SessionKey, sequence: u64, cookie: u64) -> u32 {
         }
     }
     let new = Half { hold: socket::new_id(), missed, next: sequence, cookie, ..Half::default() };
-    let _ = RUSTLS_HALVES.insert(key, &new, 0);
+    RUSTLS_HALVES.put(key, &new, 0);
     0
 }
 
@@ -415,7 +416,7 @@ fn remember(record: &Record, call: &Call, half: &Half, pid_tgid: u64) -> u32 {
     key.head[3] = (record.ciphertext_length >> 8) as u8;
     key.head[4] = record.ciphertext_length as u8;
     key.head[RECORD_HEAD as usize..MADE].copy_from_slice(&start);
-    let _ = RUSTLS_MADE.insert(&key, &MadeFor { half: call.half, hold: half.hold }, 0);
+    RUSTLS_MADE.put(&key, &MadeFor { half: call.half, hold: half.hold }, 0);
     0
 }
 
@@ -483,8 +484,7 @@ fn bind(cipher: u64, connection: u64, write: bool, pid_tgid: u64) -> u32 {
 fn position(connection: u64, write: bool) -> Option<&'static mut Position> {
     let key = PositionKey { connection, write: u64::from(write) };
     let position = RUSTLS_POSITIONS.get_ptr_mut(&key).or_else(|| {
-        RUSTLS_POSITIONS.insert(&key, &Position::default(), 0).ok()?;
-        RUSTLS_POSITIONS.get_ptr_mut(&key)
+        if RUSTLS_POSITIONS.put(&key, &Position::default(), 0) { RUSTLS_POSITIONS.get_ptr_mut(&key) } else { None }
     })?;
     // SAFETY: an element of our map; a direction is used by one call at a time.
     Some(unsafe { &mut *position })
@@ -616,7 +616,7 @@ fn made_by(address: u64, pid_tgid: u64) -> u64 {
     key.head[..MADE].copy_from_slice(&head);
     // SAFETY: copied at once.
     let Some(&MadeFor { half, hold }) = (unsafe { RUSTLS_MADE.get(&key) }) else { return 0 };
-    let _ = RUSTLS_MADE.remove(&key);
+    RUSTLS_MADE.take(&key);
     let key = SessionKey { tgid: pid_tgid >> 32, session: half };
     // SAFETY: copied at once.
     let known = unsafe { RUSTLS_HALVES.get(&key) };
@@ -633,12 +633,12 @@ fn take_note<S: Source>(source: S, length: u64, sk: u64, connection: u64, pid_tg
     let (base, tgid) = (buffers.current.base, pid_tgid >> 32);
     let received = Received { connection, socket: sk };
     if let Some(mark) = user::<Mark>(base + length - TAG) {
-        let _ = RUSTLS_RECEIVED.insert(&ReceivedKey { tgid, mark }, &received, 0);
+        RUSTLS_RECEIVED.put(&ReceivedKey { tgid, mark }, &received, 0);
     }
     let begins = user::<[u8; HEAD]>(base).is_some_and(|head| is_record(&head));
     if begins && length >= RECORD_HEAD + NONCE + TAG {
         if let Some(mark) = user::<Mark>(base + RECORD_HEAD + NONCE) {
-            let _ = RUSTLS_RECEIVED.insert(&ReceivedKey { tgid, mark }, &received, 0);
+            RUSTLS_RECEIVED.put(&ReceivedKey { tgid, mark }, &received, 0);
         }
     }
     0

@@ -3,6 +3,7 @@
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use tracer_ebpf::{Header, Open, PATH, Socket, Tuple, kind, origin, socket_flag};
 
+use crate::entries::Entries;
 use crate::maps::{ACCEPTED, MAY_BE_TRACED, PROCESSES, SOCKETS};
 use crate::memory::kernel;
 use crate::{config, ship};
@@ -42,7 +43,7 @@ pub fn may_be_traced(tgid: u32) -> bool {
 #[inline(always)]
 pub fn trace(tgid: u32, flags: u32) {
     let _ = MAY_BE_TRACED.set(tracer_ebpf::may_be_traced(tgid), &1, 0);
-    let _ = PROCESSES.insert(&tgid, &flags, 0);
+    PROCESSES.put(&tgid, &flags, 0);
 }
 
 #[inline(always)]
@@ -79,7 +80,7 @@ pub fn inode(sk: u64) -> u64 {
 /// Remembers a socket that is seen for the first time.
 #[inline(never)]
 pub fn adopt(sk: u64, tgid: u32, class: Class, origin: u8) -> Option<*mut Socket> {
-    let accepted = class == Class::Tcp && ACCEPTED.remove(&sk).is_ok();
+    let accepted = class == Class::Tcp && ACCEPTED.take(&sk);
     let socket = Socket {
         id: new_id(),
         tgid,
@@ -88,8 +89,7 @@ pub fn adopt(sk: u64, tgid: u32, class: Class, origin: u8) -> Option<*mut Socket
         inode: if class == Class::UnixStream { inode(sk) } else { 0 },
         ..Socket::default()
     };
-    SOCKETS.insert(&sk, &socket, 0).ok()?;
-    SOCKETS.get_ptr_mut(&sk)
+    if SOCKETS.put(&sk, &socket, 0) { SOCKETS.get_ptr_mut(&sk) } else { None }
 }
 
 /// Writes the addresses and ports of an internet socket.

@@ -17,6 +17,7 @@ use tracer_ebpf::{Bind, Data, Header, Session, SessionKey, flag, kind, program, 
 
 use crate::buffers::Buffers;
 use crate::counters::{count, hit};
+use crate::entries::Entries;
 use crate::maps::{DESCRIPTORS, LAYERS, SESSIONS, SWITCHES, THREADS};
 use crate::memory::user;
 use crate::ship::{self, LookForTls};
@@ -101,7 +102,7 @@ pub fn session(key: &SessionKey) -> Option<&'static mut Session> {
     let session = SESSIONS.get_ptr_mut(key).or_else(|| {
         let session = Session { id: socket::new_id(), ..Session::default() };
         // The other direction may do the same at this moment.
-        let _ = SESSIONS.insert(key, &session, BPF_NOEXIST);
+        SESSIONS.put(key, &session, BPF_NOEXIST);
         SESSIONS.get_ptr_mut(key)
     })?;
     // SAFETY: an element of our map; a session is used by one call at a time in each direction.
@@ -151,10 +152,9 @@ pub fn bind(pid_tgid: u64, connection: u64, carries_ciphertext: impl FnOnce() ->
 fn enter(ctx: &ProbeContext, active: u32, write: bool, length: Option<usize>) {
     hit(program::TLS_ENTER);
     let pid_tgid = bpf_get_current_pid_tgid();
-    let thread = THREADS.get_ptr_mut(&pid_tgid).or_else(|| {
-        THREADS.insert(&pid_tgid, &Thread::default(), 0).ok()?;
-        THREADS.get_ptr_mut(&pid_tgid)
-    });
+    let thread = THREADS
+        .get_ptr_mut(&pid_tgid)
+        .or_else(|| if THREADS.put(&pid_tgid, &Thread::default(), 0) { THREADS.get_ptr_mut(&pid_tgid) } else { None });
     let Some(thread) = thread else { return };
     // SAFETY: an element of our map that only this thread uses.
     let thread = unsafe { &mut *thread };
@@ -339,8 +339,8 @@ pub fn cookie(ctx: *mut c_void) -> u64 {
 pub fn forget(session: u64) {
     hit(program::TLS_FREE);
     let key = SessionKey { tgid: bpf_get_current_pid_tgid() >> 32, session };
-    let _ = SESSIONS.remove(&key);
-    let _ = DESCRIPTORS.remove(&key);
+    SESSIONS.take(&key);
+    DESCRIPTORS.take(&key);
 }
 
 macro_rules! enter_programs {

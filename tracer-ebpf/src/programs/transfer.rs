@@ -5,6 +5,7 @@ use tracer_ebpf::{Data, Header, MAX_PAYLOAD, Socket, flag, kind, origin, program
 
 use crate::buffers::Buffers;
 use crate::counters::count;
+use crate::entries::Entries;
 use crate::gather;
 use crate::maps::SOCKETS;
 use crate::memory::kernel;
@@ -60,7 +61,7 @@ pub fn ended(transfer: &Transfer, source: impl crate::source::Source) {
             let unix = unsafe { u16::from((*socket).family) == socket::AF_UNIX };
             // SAFETY: as above.
             if unix && unsafe { (*socket).inode } != socket::inode(transfer.sk) {
-                let _ = SOCKETS.remove(&transfer.sk);
+                SOCKETS.take(&transfer.sk);
                 socket::adopt(transfer.sk, tgid, Class::UnixStream, origin::UNKNOWN)
             } else {
                 Some(socket)

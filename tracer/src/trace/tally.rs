@@ -37,6 +37,7 @@ pub fn ledger(kernel: &Counters, skipped_runs: u64, read: Read, table: &Tallies,
         abandoned_calls: kernel.abandoned_calls,
         skipped_runs,
         unverified_records: kernel.records_unverified,
+        failed_updates: kernel.updates_failed,
     }
 }
 

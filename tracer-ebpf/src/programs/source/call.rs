@@ -8,6 +8,7 @@ use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use super::{Peer, Source};
 use crate::buffers::Buffers;
 use crate::datagram::SocketAddress;
+use crate::entries::Entries;
 use crate::maps::CALLS;
 use crate::memory::kernel;
 use crate::transfer::{self, Transfer};
@@ -47,7 +48,7 @@ pub fn enter(sk: u64, message: u64, write: bool, flags: i32) {
         shown: u32::from(buffers.is_some()),
         padding: 0,
     };
-    let _ = CALLS.insert(&pid_tgid, &call, 0);
+    CALLS.put(&pid_tgid, &call, 0);
 }
 
 /// Of functions that take a `struct socket`.

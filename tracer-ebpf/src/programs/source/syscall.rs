@@ -11,6 +11,7 @@ use tracer_ebpf::{program, switch};
 use super::{Peer, Source};
 use crate::buffers::{self, Buffers, MULTI_MESSAGE_SIZE};
 use crate::datagram::{self, Pending};
+use crate::entries::Entries;
 use crate::maps::{MESSAGES_SENT, PENDING, SWITCHES};
 use crate::memory::user;
 use crate::registers::{SystemCall, number, system_call};
@@ -54,7 +55,7 @@ impl Source for Registers {
     #[inline(always)]
     fn failed(self) {
         if self.call.number == number::SENDMMSG {
-            let _ = MESSAGES_SENT.remove(&bpf_get_current_pid_tgid());
+            MESSAGES_SENT.take(&bpf_get_current_pid_tgid());
         }
     }
 }
@@ -69,10 +70,10 @@ fn next_message(call: &SystemCall) -> u64 {
         unsafe { MESSAGES_SENT.get(&pid_tgid) }.filter(|before| before.vector == vector && before.sent < count);
     let index = before.map_or(0, |before| before.sent);
     if index + 1 >= count {
-        let _ = MESSAGES_SENT.remove(&pid_tgid);
+        MESSAGES_SENT.take(&pid_tgid);
     } else {
         let next = MessagesSent { vector, sent: index + 1 };
-        let _ = MESSAGES_SENT.insert(&pid_tgid, &next, 0);
+        MESSAGES_SENT.put(&pid_tgid, &next, 0);
     }
     index
 }
@@ -146,7 +147,7 @@ pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
         let received: i64 = ctx.arg(1);
         many(pending, received);
     }
-    let _ = PENDING.remove(&pid_tgid);
+    PENDING.take(&pid_tgid);
     0
 }
 

@@ -326,7 +326,7 @@ fn the_ledger_is_a_line_of_its_own_kind() {
         r#""bytes":{"seen":0,"captured":0,"delivered":0,"truncated":0,"lost":{},"ignored":{}},"#,
         r#""records":{"by_protocol":{"http":1},"incomplete":0,"by_reason":{},"filtered":0,"sinks":{}},"#,
         r#""resyncs":0,"violations":0,"connections":{"opened":0,"closed":0,"evicted":0,"open":0,"shed":0},"#,
-        r#""tuple_disagreements":0,"abandoned_calls":0,"skipped_runs":0,"unverified_records":0}"#,
+        r#""tuple_disagreements":0,"abandoned_calls":0,"skipped_runs":0,"unverified_records":0,"failed_updates":0}"#,
         "\n"
     );
     assert_eq!(printed, expected);
