@@ -10,7 +10,6 @@ use aya_ebpf::btf_maps::{HashMap, LruHashMap};
 use crate::counters::count;
 
 const ENOENT: i32 = -2;
-const E2BIG: i32 = -7;
 const EEXIST: i32 = -17;
 
 /// A hash map's entries.
@@ -26,8 +25,6 @@ pub trait Entries<K, V> {
     #[inline(always)]
     fn put(&self, key: &K, value: &V, flags: u64) -> bool {
         let result = match self.update(key, value, flags) {
-            // Full, which trying again does not help.
-            Err(E2BIG) => Err(E2BIG),
             Err(EEXIST) | Ok(()) => Ok(()),
             Err(_) => self.update(key, value, flags),
         };
