@@ -2,7 +2,8 @@
 
 use divan::counter::{BytesCount, ItemsCount};
 use protocols::Direction::{Read as C, Write as S};
-use protocols::{Connection, Context, Direction, Exchange, Layer, Limits, Segment, Span, Transport, registry};
+use protocols::testing::mysql::{self, packet};
+use protocols::{Connection, Context, Direction, Exchange, Layer, Limits, Segment, Side, Span, Transport, registry};
 
 /// Exchanges of one run.
 const ROUNDS: usize = 1000;
@@ -90,24 +91,9 @@ fn dns(bencher: divan::Bencher<'_, '_>) {
     measure(bencher, ("dns", Transport::Udp), &[], &round, 1);
 }
 
-fn packet(sequence: u8, body: &[u8]) -> Vec<u8> {
-    [&(body.len() as u32).to_le_bytes()[..3], &[sequence], body].concat()
-}
-
-const MYSQL_OK: &[u8] = &[0, 0, 0, 2, 0, 0, 0];
-
 fn mysql_opening() -> Vec<Said> {
-    let greeting = [
-        &b"\x0a8.0.36\0\x4d\0\0\0saltsalt\0"[..],
-        &[0xff, 0xf7, 45, 2, 0, 0xff, 0xff, 21],
-        &[0; 10],
-        b"saltsaltsalt\0caching_sha2_password\0",
-    ];
-    // LONG_PASSWORD, CONNECT_WITH_DB, PROTOCOL_41, TRANSACTIONS, SECURE_CONNECTION, MULTI_RESULTS, PLUGIN_AUTH.
-    let capabilities: u32 = 1 | 1 << 3 | 1 << 9 | 1 << 13 | 1 << 15 | 1 << 17 | 1 << 19;
-    let login =
-        [&capabilities.to_le_bytes()[..], &[0, 0, 0, 1, 45], &[0; 23], b"ann\0\x04hashshop\0caching_sha2_password\0"];
-    vec![(S, packet(0, &greeting.concat())), (C, packet(1, &login.concat())), (S, packet(2, MYSQL_OK))]
+    let direction = |side| if side == Side::Client { C } else { S };
+    mysql::login().into_iter().map(|(side, bytes)| (direction(side), bytes)).collect()
 }
 
 #[divan::bench]

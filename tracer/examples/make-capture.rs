@@ -9,6 +9,8 @@ use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
 use etherparse::{IpHeaders, PacketBuilder, PacketBuilderStep};
+use protocols::Side;
+use protocols::testing::mysql::{login, packet};
 
 /// Payload of a full TCP packet on an Ethernet, with timestamps.
 const SEGMENT: usize = 1448;
@@ -18,12 +20,6 @@ const INTERVAL: u64 = 10_000;
 const CONNECTIONS: u16 = 64;
 /// Of how many responses one is large.
 const LARGE_EVERY: u32 = 8;
-
-#[derive(Clone, Copy)]
-enum Side {
-    Client = 0,
-    Server = 1,
-}
 
 /// A pcap file with nanoseconds (draft-ietf-opsawg-pcap).
 struct Capture<W> {
@@ -192,27 +188,6 @@ fn redis(flow: &mut Flow, to: &mut Capture<impl Write>) -> io::Result<()> {
     flow.say(Side::Server, b"+OK\r\n$5\r\nvalue\r\n".repeat(8).as_slice(), to)
 }
 
-/// A packet of MySQL.
-fn packet(sequence: u8, body: &[u8]) -> Vec<u8> {
-    [&(body.len() as u32).to_le_bytes()[..3], &[sequence], body].concat()
-}
-
-fn mysql_login(flow: &mut Flow, to: &mut Capture<impl Write>) -> io::Result<()> {
-    let greeting = [
-        &b"\x0a8.0.36\0\x4d\0\0\0saltsalt\0"[..],
-        &[0xff, 0xf7, 45, 2, 0, 0xff, 0xff, 21],
-        &[0; 10],
-        b"saltsaltsalt\0caching_sha2_password\0",
-    ];
-    // LONG_PASSWORD, CONNECT_WITH_DB, PROTOCOL_41, TRANSACTIONS, SECURE_CONNECTION, MULTI_RESULTS, PLUGIN_AUTH.
-    let capabilities: u32 = 1 | 1 << 3 | 1 << 9 | 1 << 13 | 1 << 15 | 1 << 17 | 1 << 19;
-    let login =
-        [&capabilities.to_le_bytes()[..], &[0, 0, 0, 1, 45], &[0; 23], b"ann\0\x04hashshop\0caching_sha2_password\0"];
-    flow.say(Side::Server, &packet(0, &greeting.concat()), to)?;
-    flow.say(Side::Client, &packet(1, &login.concat()), to)?;
-    flow.say(Side::Server, &packet(2, &[0, 0, 0, 2, 0, 0, 0]), to)
-}
-
 /// A statement, different each time, as SQL of the text protocol.
 fn statement(number: u32) -> String {
     format!("SELECT name FROM items WHERE id = {number} AND shop = 'shop-{}'", number % 100)
@@ -220,7 +195,9 @@ fn statement(number: u32) -> String {
 
 fn mysql(flow: &mut Flow, to: &mut Capture<impl Write>) -> io::Result<()> {
     if flow.requests == 1 {
-        mysql_login(flow, to)?;
+        for (side, bytes) in login() {
+            flow.say(side, &bytes, to)?;
+        }
     }
     let column = b"\x03def\x04shop\x05items\x05items\x04name\x04name\x0c\x2d\0\xff\0\0\0\xfd\0\0\0\0\0";
     let (row, eof) = (b"\x03pen", b"\xfe\0\0\x02\0");

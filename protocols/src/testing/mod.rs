@@ -1,5 +1,7 @@
 //! Running a conversation through the driver the way tests need it: whole, split at every byte, with holes.
 
+pub mod mysql;
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};
