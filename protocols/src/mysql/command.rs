@@ -101,6 +101,13 @@ impl Draft {
         self.missing += packet.hole.map_or(0, |hole| hole.lost);
     }
 
+    /// Some of the file that belongs to it was not seen, nor how long it is.
+    pub(super) fn lose_data(&mut self, reasons: Reasons) {
+        self.reasons.merge(reasons);
+        (self.data_bytes, self.bytes, self.end) = (None, None, None);
+        self.data_ended = true;
+    }
+
     /// The fields that do not come from the login.
     pub(super) fn fields(self) -> types::Request {
         let Parameters { values, truncated } = self.parameters;
@@ -124,6 +131,9 @@ impl Session {
         let code = packet.code()?;
         let command = Command::of(code).filter(|command| command.may_have(packet.length))?;
         let mut draft = Draft::new(command.name, command.kind, packet);
+        if packet.hole.is_some() {
+            self.statements.doubt();
+        }
         let body = packet.body.get(1..).unwrap_or_default();
         let mut cursor = Cursor::new(body);
         match code {
@@ -218,7 +228,7 @@ impl Session {
                 draft.sql = Some(prepared.sql.clone());
                 draft.reasons.merge(prepared.reasons);
             }
-            None => draft.reasons.merge(self.unseen()),
+            None => draft.reasons.merge(self.why_unknown(id)),
         }
         if draft.command == "stmt_execute" {
             // Without the login it is not known whether parameters have names.

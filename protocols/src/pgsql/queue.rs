@@ -149,6 +149,11 @@ impl Draft {
         self.copy_bytes = None;
     }
 
+    /// Whether it is of a message that comes before an Execute.
+    pub(super) fn leads_to_execute(&self) -> bool {
+        matches!(self.command, "parse" | "bind" | "describe")
+    }
+
     /// Whether it is a simple query that begins with COPY.
     pub(super) fn is_copy(&self) -> bool {
         self.sql.as_ref().and_then(Statement::verb) == Some("COPY")

@@ -7,7 +7,7 @@ use super::message::Message;
 use super::prepared::Prepared;
 use super::queue::{Asked, Kind, Undo};
 use super::session::Session;
-use crate::{Cursor, Output, Reason};
+use crate::{Cursor, Output, Reason, Reasons};
 
 impl Session {
     /// A message with a type.
@@ -183,6 +183,8 @@ impl Session {
         } else {
             Some(0)
         };
+        // If there was none, it may be among what is missing of the client's messages.
+        let unseen = if is_executed { Reasons::NONE } else { self.missing_before_sync() };
         let mut answer = Some(answer);
         for (index, asked) in discarded.into_iter().enumerate() {
             if Some(index) != failed {
@@ -191,6 +193,7 @@ impl Session {
                 if draft.sequence.is_none() {
                     draft.sequence = Some(out.next_sequence());
                 }
+                draft.reasons.merge(unseen);
                 self.conclude(draft, answer, out);
             }
         }

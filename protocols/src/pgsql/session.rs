@@ -276,11 +276,20 @@ impl Session {
     /// The server answers something that was not seen: a Sync, if it is ReadyForQuery, and then the one that was missed
     /// behind what is held.
     pub(super) fn answer_to_unseen(&mut self, message: &Message<'_>, out: &mut Output<'_>) {
+        let failed_before = self.held.as_ref().is_some_and(|held| held.draft.leads_to_execute());
+        if message.kind != b'Z' || failed_before {
+            // With the Sync the Execute may be missing of which something failed before.
+            self.miss_ready(Reason::Gap.into());
+        }
         if message.kind == b'Z' {
             return self.release_with(message, out);
         }
-        self.miss_ready(Reason::Gap.into());
         self.release(out);
+    }
+
+    /// What may be missing between what the server answers and the Sync behind it.
+    pub(super) fn missing_before_sync(&self) -> Reasons {
+        self.lost.as_ref().filter(|_| self.queue.is_empty()).map_or(Reasons::NONE, |lost| lost.reasons)
     }
 
     /// Emits what was held, with what ReadyForQuery says.

@@ -102,15 +102,12 @@ impl Session {
 
     /// What was asked before is still answered in order; what comes after may be behind unseen commands.
     pub(super) fn gap_of_client(&mut self, reasons: Reasons, lost_bytes: u64) {
-        self.statements.doubt();
-        (self.user, self.database) = (None, None);
+        self.miss_commands(reasons);
         if self.takes_data()
             && let Some(front) = self.queue.front_mut()
         {
-            front.reasons.merge(reasons);
             front.missing += lost_bytes;
-            (front.data_bytes, front.bytes, front.end) = (None, None, None);
-            front.data_ended = true;
+            front.lose_data(reasons);
             self.next_sequence = None;
         }
         let lost = self.lost.get_or_insert_with(|| Lost::new(reasons));
@@ -119,6 +116,13 @@ impl Session {
         let answered = lost.stray.has_begun() && lost.reported == 0;
         lost.early = answered;
         lost.quiet = answered;
+    }
+
+    /// Commands were not seen: what they have changed is not known.
+    pub(super) fn miss_commands(&mut self, reasons: Reasons) {
+        self.unseen.merge(reasons);
+        self.statements.doubt();
+        (self.user, self.database) = (None, None);
     }
 
     /// Reports everything that waits.

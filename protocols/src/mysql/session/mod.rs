@@ -153,8 +153,15 @@ impl Session {
         if bulk { 1 } else { self.limits.value.saturating_add(AROUND_VALUE) }
     }
 
-    pub(super) fn unseen(&self) -> Reasons {
-        self.unseen
+    /// Why the statement that a command names is not known.
+    pub(super) fn why_unknown(&self, id: u32) -> Reasons {
+        let mut reasons = self.unseen;
+        reasons.merge(self.blind.unwrap_or(Reasons::NONE));
+        if id != LAST && self.queue.iter().any(|it| it.kind == Kind::Prepare) {
+            // The client has had the answer, which names it.
+            reasons.add(Reason::Gap);
+        }
+        reasons
     }
 
     /// Whether a statement of this id may be what is being prepared.
@@ -266,7 +273,8 @@ impl Session {
         draft.sequence = Some(out.next_sequence());
         if draft.kind == Kind::Nothing {
             // Complete as it is: it gets no answer.
-            self.emit(draft, None, out);
+            let session = self.when_answered();
+            self.emit_of(session, draft, None, out);
             return Control::Go;
         }
         self.enqueue(draft, out);
@@ -427,16 +435,31 @@ impl Session {
             return self.broken(Side::Server, Violation("sequence_id"), out);
         }
         let kind = front.kind;
+        // MariaDB reports progress meanwhile.
+        let had_asked = self.reply.wants_file();
         let progress = self.reply.take(packet, kind, &mut self.terms);
         self.next_sequence = Some(packet.last_sequence.wrapping_add(1));
         match progress {
-            Progress::More => Control::Go,
+            Progress::More => {
+                if self.reply.wants_file() && !had_asked {
+                    self.ask_for_file();
+                }
+                Control::Go
+            }
             Progress::Foreign => self.unreadable(Side::Server, packet, "response", out),
             Progress::Done => {
                 let streams = kind == Kind::Stream && self.reply.response.status == "ok";
                 self.finish(!streams, out);
                 if streams { Control::Stop(Handoff::Opaque) } else { Control::Go }
             }
+        }
+    }
+
+    /// The client is to send a file.
+    fn ask_for_file(&mut self) {
+        if let Some(front) = self.queue.front_mut() {
+            front.data_bytes.get_or_insert(0);
+            front.data_ended = false;
         }
     }
 
@@ -460,6 +483,10 @@ impl Session {
         self.let_go(&mut draft);
         draft.reasons.merge(reply.reasons);
         draft.missing += reply.missing;
+        if draft.data_bytes.is_some() && !draft.data_ended {
+            // The server answers a file when it has all of it.
+            draft.lose_data(Reason::Gap.into());
+        }
         let effect = std::mem::take(&mut draft.effect);
         let succeeded = reply.response.status != "error";
         let (response, schema, schema_unseen) = (reply.response.clone(), reply.schema.clone(), reply.schema_unseen);
@@ -470,6 +497,9 @@ impl Session {
         }
         if effect == Effect::Prepare {
             let made = response.statement_id.zip(response.parameters).zip(sql.clone());
+            if made.is_none() {
+                self.unseen.merge(reasons);
+            }
             self.statements.prepared(made.map(|((id, parameters), sql)| (id, parameters, sql, reasons)));
         } else if succeeded {
             self.apply(effect, response.results.len());
@@ -522,6 +552,9 @@ impl Session {
         self.at_rest = false;
         // An answer shows that there was a request; but with an error the server also says goodbye to an idle client.
         let reasons = if packet.is_error() { Reasons::NONE } else { Reason::Gap.into() };
+        if self.lost.is_none() && !reasons.is_empty() {
+            self.miss_commands(reasons);
+        }
         let lost = self.lost.get_or_insert_with(|| Lost::new(reasons));
         lost.blank = false;
         lost.quiet = true;
@@ -543,12 +576,31 @@ impl Session {
         self.emit(draft, None, out);
     }
 
+    /// User and database when all that waits is answered, where that does not depend on the answers.
+    fn when_answered(&self) -> (Option<Text>, Option<Text>) {
+        let changes_user = |it: &Draft| matches!(it.effect, Effect::Login(..));
+        let changes_database = |it: &Draft| changes_user(it) || matches!(it.effect, Effect::Database(_));
+        let user = self.user.clone().filter(|_| !self.queue.iter().any(changes_user));
+        let database = self.database.clone().filter(|_| !self.queue.iter().any(changes_database));
+        (user, database)
+    }
+
     fn emit(&self, draft: Draft, response: Option<Part>, out: &mut Output<'_>) {
+        self.emit_of((self.user.clone(), self.database.clone()), draft, response, out);
+    }
+
+    fn emit_of(
+        &self,
+        (user, database): (Option<Text>, Option<Text>),
+        draft: Draft,
+        response: Option<Part>,
+        out: &mut Output<'_>,
+    ) {
         let (sequence, bytes, start, end) = (draft.sequence, draft.bytes, draft.start, draft.end);
         let (reasons, missing_bytes) = (draft.reasons, draft.missing);
         let fields = types::Request {
-            user: self.user.clone(),
-            database: self.database.clone(),
+            user,
+            database,
             connection_id: self.greeting.as_ref().map(|greeting| greeting.connection),
             server_version: self.greeting.as_ref().map(|greeting| greeting.version.clone()),
             ..draft.fields()
