@@ -9,16 +9,24 @@ use tempfile::TempDir;
 
 use crate::support::{Held, Outcome, Row, Tracer, certificate, logged, run, wait_until};
 
-/// The program with ciphers of one provider; each build is made once.
-fn program(provider: &str) -> PathBuf {
+/// The program of one name, built with one feature; each build is made once.
+fn build(feature: &str, name: &str) -> PathBuf {
     static BUILDING: Mutex<()> = Mutex::new(());
     let _alone = BUILDING.lock();
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/programs/rustls");
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rustls-programs").join(provider);
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rustls-programs").join(feature);
     let mut command = Command::new(env!("CARGO"));
-    command.args(["build", "--release", "--locked", "--quiet", "--features", provider, "--target-dir"]).arg(&target);
+    command.args(["build", "--release", "--locked", "--quiet", "--features", feature, "--target-dir"]).arg(&target);
     run(command.current_dir(source).env_remove("RUSTFLAGS"));
-    target.join("release/rustls-program")
+    target.join("release").join(name)
+}
+
+const HYPER: &str = "hyper";
+
+/// The one that uses rustls itself, with ciphers of one provider.
+fn program(provider: &str) -> PathBuf {
+    // With hyper's, which has the ciphers of ring.
+    build(if provider == "ring" { HYPER } else { provider }, "rustls-program")
 }
 
 /// A server and a client, and their logs.
@@ -75,15 +83,15 @@ const FOUND: &str = "symbol table of the executable";
 const THREADS: usize = 6;
 const COUNT: usize = 14;
 
-/// Sessions that begin under the tracer, several at once.
-fn both_ends(provider: &'static str, version: &str) -> Outcome {
-    let mut pair = Pair::start(&program(provider), THREADS, COUNT, version);
+/// Sessions that begin under the tracer, several at once. `what`: the version of TLS or of HTTP that they speak.
+fn both_ends(program: &Path, what: &str) -> Outcome {
+    let mut pair = Pair::start(program, THREADS, COUNT, what);
     let tracer = pair.attach();
     pair.round("first", THREADS * COUNT);
     pair.round("second", 2 * THREADS * COUNT);
     tracer.wait_for(4 * THREADS * COUNT);
     let outcome = tracer.stop();
-    logged::compare(&pair.logs(0), &outcome, "rustls", &["ciphertext"], &format!("{provider}, TLS {version}"));
+    logged::compare(&pair.logs(0), &outcome, "rustls", &["ciphertext"], what);
     assert_eq!(outcome.ledger().get("calls unverified records"), 0);
     outcome
 }
@@ -91,27 +99,40 @@ fn both_ends(provider: &'static str, version: &str) -> Outcome {
 #[test]
 fn ring_tls_1_3() {
     let row = row("ring", "TLS 1.3, std sockets, new keys now and then, sessions that change threads");
-    row.passed(both_ends("ring", "1.3").records());
+    row.passed(both_ends(&program("ring"), "1.3").records());
 }
 
 #[test]
 fn ring_tls_1_2() {
     let row = row("ring", "TLS 1.2, std sockets, sessions that change threads");
-    row.passed(both_ends("ring", "1.2").records());
+    row.passed(both_ends(&program("ring"), "1.2").records());
 }
 
 #[test]
 #[ignore = "takes minutes: aws-lc-rs is C that has to be built"]
 fn aws_lc_tls_1_3() {
     let row = row("aws-lc-rs", "TLS 1.3, std sockets, new keys now and then, sessions that change threads");
-    row.passed(both_ends("aws-lc-rs", "1.3").records());
+    row.passed(both_ends(&program("aws-lc-rs"), "1.3").records());
 }
 
 #[test]
 #[ignore = "takes minutes: aws-lc-rs is C that has to be built"]
 fn aws_lc_tls_1_2() {
     let row = row("aws-lc-rs", "TLS 1.2, std sockets, sessions that change threads");
-    row.passed(both_ends("aws-lc-rs", "1.2").records());
+    row.passed(both_ends(&program("aws-lc-rs"), "1.2").records());
+}
+
+/// An asynchronous server and client: hyper on tokio-rustls.
+#[test]
+fn hyper() {
+    let row = row("ring", "hyper on tokio-rustls");
+    row.passed(both_ends(&build(HYPER, "hyper-program"), "http/1.1").records());
+}
+
+#[test]
+fn hyper_http2() {
+    let row = row("ring", "hyper on tokio-rustls, HTTP/2");
+    row.passed(both_ends(&build(HYPER, "hyper-program"), "h2").records());
 }
 
 /// Sessions that the tracer finds open.

@@ -251,7 +251,8 @@ fn made_by(address: u64, pid_tgid: u64) -> u64 {
     if known.is_some_and(|known| known.hold == hold && known.connection == 0) { half } else { 0 }
 }
 
-/// Remembers what a socket has received: its end, and where a record begins it, that.
+/// Remembers what a socket has received: its end, and where a record begins it, the beginnings of that and of those
+/// behind it.
 #[inline(never)]
 fn take_note<S: Source>(source: S, length: u64, sk: u64, connection: u64, pid_tgid: u64) -> u32 {
     let Some(mut buffers) = source.glance() else { return 0 };
@@ -263,11 +264,29 @@ fn take_note<S: Source>(source: S, length: u64, sk: u64, connection: u64, pid_tg
     if let Some(mark) = user::<Mark>(base + length - TAG) {
         RUSTLS_RECEIVED.put(&ReceivedKey { tgid, mark }, &received, 0);
     }
-    let begins = user::<[u8; HEAD]>(base).is_some_and(|head| is_record(&head));
-    if begins && length >= RECORD_HEAD + NONCE + TAG {
-        if let Some(mark) = user::<Mark>(base + RECORD_HEAD + NONCE) {
-            RUSTLS_RECEIVED.put(&ReceivedKey { tgid, mark }, &received, 0);
-        }
+    let mut at = 0;
+    // A client's end of the handshake is two records, and its first request may come with it.
+    macro_rules! records {
+        ($($_number:literal)*) => {
+            $(
+                let _ = $_number;
+                if at + RECORD_HEAD + NONCE + TAG <= length {
+                    at += beginning(base + at, tgid, &received);
+                }
+            )*
+        };
     }
+    records! { 1 2 3 4 }
     0
+}
+
+/// Remembers the beginning of a record, if there is one at this address; gives how long it is, or else more than is
+/// received at once.
+#[inline(never)]
+fn beginning(address: u64, tgid: u64, received: &Received) -> u64 {
+    let Some(head) = user::<[u8; HEAD]>(address).filter(is_record) else { return u64::from(u32::MAX) };
+    if let Some(mark) = user::<Mark>(address + RECORD_HEAD + NONCE) {
+        RUSTLS_RECEIVED.put(&ReceivedKey { tgid, mark }, received, 0);
+    }
+    RECORD_HEAD + u64::from(u16::from_be_bytes([head[3], head[4]]))
 }

@@ -1,39 +1,12 @@
-//! One request and its response, and the log of them: as the programs in Go log theirs.
+//! One request and its response.
 
-use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex};
 
 use rustls::{ConnectionCommon, SideData, StreamOwned};
-use serde_json::json;
 
-/// The log, a line an exchange.
-#[derive(Clone)]
-pub struct Log(Arc<Mutex<File>>);
-
-impl Log {
-    pub fn create(path: &str) -> Self {
-        Self(Arc::new(Mutex::new(File::create(path).expect("a file"))))
-    }
-
-    fn write(&self, role: &str, stream: &TcpStream, path: &str, [request, response]: [usize; 2]) {
-        let [local, remote] = [stream.local_addr(), stream.peer_addr()].map(|end| end.expect("connected").to_string());
-        let line = json!({
-            "role": role,
-            "local": local,
-            "remote": remote,
-            "target": path,
-            "version": "1.1",
-            "status": 200,
-            "request_body": request,
-            "response_body": response,
-        });
-        // In one call: the log is read meanwhile.
-        self.0.lock().expect("no panic").write_all(format!("{line}\n").as_bytes()).expect("room");
-    }
-}
+use crate::log::{Ends, Log};
 
 /// A request to make.
 pub struct Asked {
@@ -64,7 +37,7 @@ where
     session.flush().expect("the server reads");
     let (_, length) = receive(session).expect("the server answers");
     assert_eq!(length, *wants);
-    log.write("client", &session.sock, path, [*sends, length]);
+    log.write("client", &ends(&session.sock), ("1.1", path), [*sends, length]);
 }
 
 /// Answers a request; `None`: there was none.
@@ -80,8 +53,12 @@ where
     session.write_all(answer.as_bytes()).ok()?;
     session.write_all(&body(wants)).ok()?;
     session.flush().ok()?;
-    log.write("server", &session.sock, &path, [length, wants]);
+    log.write("server", &ends(&session.sock), ("1.1", &path), [length, wants]);
     Some(())
+}
+
+fn ends(stream: &TcpStream) -> Ends {
+    [stream.local_addr(), stream.peer_addr()].map(|end| end.expect("connected").to_string())
 }
 
 fn body(length: usize) -> Vec<u8> {

@@ -9,6 +9,8 @@
 //! asynchronous programs.
 
 mod exchange;
+mod log;
+mod tls;
 
 use std::io::{BufRead as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -16,29 +18,17 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, Error, ServerConfig, ServerConnection, SignatureScheme,
-    StreamOwned, SupportedProtocolVersion, version,
-};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, ServerConnection, StreamOwned};
 
-use exchange::{Asked, Log};
+use exchange::Asked;
+use log::Log;
 
 /// Threads that a server's sessions go round.
 const WORKERS: usize = 3;
 
 /// Sizes of bodies, one after the other.
 const SIZES: [usize; 7] = [0, 1, 10, 1000, 16_384, 40_000, 100_000];
-
-fn provider() -> CryptoProvider {
-    #[cfg(feature = "ring")]
-    return rustls::crypto::ring::default_provider();
-    #[cfg(feature = "aws-lc-rs")]
-    return rustls::crypto::aws_lc_rs::default_provider();
-}
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -57,12 +47,7 @@ type Served = StreamOwned<ServerConnection, TcpStream>;
 
 /// Each session is passed on to the next worker when it has answered a request.
 fn serve(log: Log, certificate: &str, key: &str, port_file: &str) {
-    let certificates =
-        CertificateDer::pem_file_iter(certificate).expect("a file").collect::<Result<_, _>>().expect("PEM");
-    let key = PrivateKeyDer::from_pem_file(key).expect("a key");
-    let config = ServerConfig::builder_with_provider(Arc::new(provider())).with_safe_default_protocol_versions();
-    let config = config.expect("versions").with_no_client_auth().with_single_cert(certificates, key);
-    let config = Arc::new(config.expect("a key of the certificate"));
+    let config = Arc::new(tls::server(certificate, key));
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let (senders, receivers): (Vec<Sender<Box<Served>>>, Vec<Receiver<_>>) = (0..WORKERS).map(|_| channel()).unzip();
     for (number, receiver) in receivers.into_iter().enumerate() {
@@ -96,10 +81,7 @@ type Asking = StreamOwned<ClientConnection, TcpStream>;
 /// At each line of the standard input, until that ends, every thread makes requests on a session that another one may
 /// have used before.
 fn ask(log: Log, port: u16, threads: usize, count: usize, version: &str) {
-    let versions: &[&SupportedProtocolVersion] = if version == "1.2" { &[&version::TLS12] } else { &[&version::TLS13] };
-    let config = ClientConfig::builder_with_provider(Arc::new(provider())).with_protocol_versions(versions);
-    let config = config.expect("versions").dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider())));
-    let config = Arc::new(config.with_no_client_auth());
+    let config = Arc::new(tls::client(version));
     let sessions: Arc<Mutex<Vec<Asking>>> = Arc::default();
     say("ready");
     for line in std::io::stdin().lock().lines() {
@@ -139,43 +121,4 @@ fn connect(config: Arc<ClientConfig>, port: u16) -> Asking {
     stream.set_nodelay(true).expect("a TCP socket");
     let name = ServerName::try_from("localhost").expect("a name");
     StreamOwned::new(ClientConnection::new(config, name).expect("a session"), stream)
-}
-
-/// Trusts anyone: the server's certificate is its own.
-#[derive(Debug)]
-struct Anyone(CryptoProvider);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
