@@ -49,7 +49,8 @@ impl Http2 {
         let compared = bytes.len().min(PREFACE.len());
         let is_preface = bytes.get(..compared) == PREFACE.get(..compared);
         if is_preface && compared < PREFACE.len() {
-            return Some(Step::Need(PREFACE.len()));
+            // What is none shows before all of it would be there.
+            return Some(Step::Need(compared + 1));
         }
         self.client.state = State::Header;
         match (is_preface, self.known) {

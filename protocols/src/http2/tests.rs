@@ -931,3 +931,12 @@ proptest! {
         assert_all_true(&records, &format!("{holes:?}"));
     }
 }
+
+/// Whether the client's bytes are a preface tells whether the connection is seen from its start.
+#[test]
+fn a_preface_that_is_none_shows_with_the_byte_that_differs() {
+    let headers = [0, 0, 1, 1, 4, 0, 0, 0, 2, 0x88, 0];
+    let older = [0, 0, 1, 6, 0, 0xff, 3, 0];
+    let script = [(Side::Server, &headers[..]), (Side::Client, b"PRI *P/2.0"), (Side::Server, &older)];
+    assert_eq!(assert_split_invariant(&REGISTRATION, &script).len(), 1);
+}
