@@ -275,7 +275,12 @@ impl Stream {
     fn deliver(&self, direction: Direction, position: u64, payload: Wire<'_>, time: Time, target: &mut Target<'_>) {
         let half = &self.halves[index(direction)];
         let (mut at, mut rest) = (position, Some(payload));
-        let mut give = |at: u64, piece: Wire<'_>| {
+        let give = |at: u64, piece: Wire<'_>, target: &mut Target<'_>| {
+            if target.connection.is_done() {
+                // It can be since the piece before.
+                target.ledger.bytes.passed_over += piece.length as u64;
+                return;
+            }
             let position = half.read_position(at);
             let segment = Segment { position, bytes: piece.bytes, length: piece.length as u64, span: Span::at(time) };
             target.connection.data(protocols::Layer::Socket, direction, segment, target.exchanges);
@@ -285,13 +290,13 @@ impl Stream {
             let Some(piece) = rest else { return };
             let before = (urgent - at) as usize;
             if before > 0 {
-                give(at, piece.with_length(before));
+                give(at, piece.with_length(before), target);
             }
             (at, rest) = (urgent + 1, piece.behind_uncaptured(before + 1));
             target.ledger.bytes.rejected += 1;
         }
         if let Some(piece) = rest.filter(|piece| piece.length > 0) {
-            give(at, piece);
+            give(at, piece, target);
         }
     }
 
