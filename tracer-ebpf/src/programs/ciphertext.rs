@@ -21,7 +21,7 @@ use crate::maps::{FINGERPRINTS, PROCESSES, SESSIONS, SWITCHES};
 use crate::memory::user;
 use crate::source::Source;
 use crate::transfer::{MSG_PEEK, Transfer};
-use crate::{registers, tls};
+use crate::{registers, stack, tls};
 
 /// The head of ciphertext that a process's TLS library has made.
 #[repr(C)]
@@ -42,6 +42,7 @@ pub struct Made {
 /// `BIO_write(bio, data, length)`
 #[uprobe]
 pub fn tls_ciphertext(ctx: ProbeContext) -> u32 {
+    stack::of_the_thread(&ctx);
     hit(program::TLS_CIPHERTEXT);
     let pid_tgid = bpf_get_current_pid_tgid();
     // SAFETY: a probe's context is its registers.

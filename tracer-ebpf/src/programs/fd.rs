@@ -13,11 +13,12 @@ use crate::entries::Entries;
 use crate::maps::{DESCRIPTORS, SESSIONS};
 use crate::memory::kernel;
 use crate::socket::{self, Class};
-use crate::{config, descriptor};
+use crate::{config, descriptor, stack};
 
 /// `SSL_set_fd(session, descriptor)`
 #[uprobe]
 pub fn tls_set_fd(ctx: ProbeContext) -> u32 {
+    stack::of_the_thread(&ctx);
     set(&ctx, false);
     0
 }
@@ -25,6 +26,7 @@ pub fn tls_set_fd(ctx: ProbeContext) -> u32 {
 /// `SSL_set_rfd(session, descriptor)` and `SSL_set_wfd`: each for one direction.
 #[uprobe]
 pub fn tls_set_one_fd(ctx: ProbeContext) -> u32 {
+    stack::of_the_thread(&ctx);
     set(&ctx, true);
     0
 }
@@ -33,6 +35,7 @@ pub fn tls_set_one_fd(ctx: ProbeContext) -> u32 {
 /// socket by now. OpenSSL itself calls it when a handshake begins.
 #[uprobe]
 pub fn tls_clear(ctx: ProbeContext) -> u32 {
+    stack::of_the_thread(&ctx);
     hit(program::TLS_FREE);
     let pid_tgid = bpf_get_current_pid_tgid();
     let key = SessionKey { tgid: pid_tgid >> 32, session: ctx.arg(0).unwrap_or(0) };

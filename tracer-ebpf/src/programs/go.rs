@@ -30,7 +30,7 @@ use crate::registers::{self, GoRegisters};
 use crate::ship::{self, LookForTls};
 use crate::socket::{self, Class};
 use crate::tls::{self, Thread};
-use crate::{descriptor, shed, transfer};
+use crate::{descriptor, shed, stack, transfer};
 
 /// Where a `g` keeps the upper end of its stack: its first member is `stack`, `lo` then `hi` (src/runtime/runtime2.go).
 const STACK_HIGH: u64 = 8;
@@ -321,18 +321,21 @@ fn descriptor_of(session: u64, tgid: u32) -> Option<u64> {
 
 #[uprobe]
 pub fn go_read(ctx: ProbeContext) -> u32 {
+    stack::of_the_thread(&ctx);
     enter(&ctx, Operation::Read);
     0
 }
 
 #[uprobe]
 pub fn go_write(ctx: ProbeContext) -> u32 {
+    stack::of_the_thread(&ctx);
     enter(&ctx, Operation::Write);
     0
 }
 
 #[uprobe]
 pub fn go_handshake(ctx: ProbeContext) -> u32 {
+    stack::of_the_thread(&ctx);
     enter(&ctx, Operation::Handshake);
     0
 }
@@ -340,6 +343,7 @@ pub fn go_handshake(ctx: ProbeContext) -> u32 {
 /// On every return instruction of Read and Write.
 #[uprobe]
 pub fn go_return(ctx: ProbeContext) -> u32 {
+    stack::of_the_thread(&ctx);
     exit(&ctx, false);
     0
 }
@@ -347,6 +351,7 @@ pub fn go_return(ctx: ProbeContext) -> u32 {
 /// The same, of a Read whose arguments stand behind the return address.
 #[uprobe]
 pub fn go_return_spilled(ctx: ProbeContext) -> u32 {
+    stack::of_the_thread(&ctx);
     exit(&ctx, true);
     0
 }
@@ -354,6 +359,7 @@ pub fn go_return_spilled(ctx: ProbeContext) -> u32 {
 /// On every return instruction of the functions that make a session: what the goroutine does next is not theirs.
 #[uprobe]
 pub fn go_handshake_return(ctx: ProbeContext) -> u32 {
+    stack::of_the_thread(&ctx);
     // SAFETY: a probe's context is its registers.
     let registers = unsafe { registers::go(ctx.as_ptr() as *const pt_regs) };
     let key = key(bpf_get_current_pid_tgid(), registers.goroutine);
@@ -368,6 +374,7 @@ pub fn go_handshake_return(ctx: ProbeContext) -> u32 {
 
 #[uprobe]
 pub fn go_close(ctx: ProbeContext) -> u32 {
+    stack::of_the_thread(&ctx);
     // SAFETY: a probe's context is its registers.
     let GoRegisters { arguments: [session, ..], .. } = unsafe { registers::go(ctx.as_ptr() as *const pt_regs) };
     tls::forget(session);

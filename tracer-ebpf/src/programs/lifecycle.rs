@@ -10,7 +10,7 @@ use crate::entries::Entries;
 use crate::maps::{ACCEPTED, CALLS, PROCESSES, SOCKETS, THREADS};
 use crate::memory::kernel;
 use crate::socket::{self, Class};
-use crate::{config, ship};
+use crate::{config, ship, stack};
 
 const ESTABLISHED: i32 = socket::ESTABLISHED as i32;
 const SYN_SENT: i32 = 2;
@@ -152,7 +152,8 @@ pub fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
 /// On `_dl_debug_state`, which the dynamic linker calls before and after it has mapped libraries, and before it runs
 /// any code of theirs: what debuggers stop at (glibc, elf/dl-debug.c).
 #[uprobe]
-pub fn loaded(_ctx: ProbeContext) -> u32 {
+pub fn loaded(ctx: ProbeContext) -> u32 {
+    stack::of_the_thread(&ctx);
     process_event(kind::LOADED, program::LOADED, (bpf_get_current_pid_tgid() >> 32) as u32);
     0
 }

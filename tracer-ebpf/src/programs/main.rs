@@ -34,6 +34,7 @@ mod shed;
 mod ship;
 mod socket;
 mod source;
+mod stack;
 mod tls;
 mod transfer;
 

@@ -1,6 +1,6 @@
 //! Maps. Sizes are set by user space when it loads the object.
 
-use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use tracer_ebpf::{Counters, GoroutineKey, Session, SessionKey, Socket};
 
@@ -77,3 +77,6 @@ pub static MESSAGES_SENT: HashMap<u64, crate::source::MessagesSent, 4096> = Hash
 /// What user space switches: [`tracer_ebpf::switch`].
 #[btf_map]
 pub static SWITCHES: Array<u32, { tracer_ebpf::switch::COUNT }> = Array::new();
+/// For tail calls that are never made ([`crate::stack`]).
+#[btf_map]
+pub static NO_PROGRAMS: ProgramArray<1> = ProgramArray::new();

@@ -21,7 +21,7 @@ use crate::entries::Entries;
 use crate::maps::{DESCRIPTORS, LAYERS, SESSIONS, SWITCHES, THREADS};
 use crate::memory::user;
 use crate::ship::{self, LookForTls};
-use crate::{config, registers, shed, socket, transfer};
+use crate::{config, registers, shed, socket, stack, transfer};
 
 /// `PR_MSG_PEEK` of NSPR (prio.h).
 const PR_MSG_PEEK: u64 = 2;
@@ -347,6 +347,7 @@ macro_rules! enter_programs {
     ($($(#[$doc:meta])* $name:ident: $active:expr, $write:literal, $length:expr;)*) => {
         $($(#[$doc])* #[uprobe]
         pub fn $name(ctx: ProbeContext) -> u32 {
+            stack::of_the_thread(&ctx);
             enter(&ctx, $active, $write, $length);
             0
         })*
@@ -368,6 +369,7 @@ enter_programs! {
 
 #[uprobe]
 pub fn tls_layer_read(ctx: ProbeContext) -> u32 {
+    stack::of_the_thread(&ctx);
     enter_layer(&ctx, false, false);
     0
 }
@@ -375,31 +377,36 @@ pub fn tls_layer_read(ctx: ProbeContext) -> u32 {
 /// With flags as the fourth argument.
 #[uprobe]
 pub fn tls_layer_receive(ctx: ProbeContext) -> u32 {
+    stack::of_the_thread(&ctx);
     enter_layer(&ctx, false, ctx.arg::<u64>(3).unwrap_or(0) & PR_MSG_PEEK != 0);
     0
 }
 
 #[uprobe]
 pub fn tls_layer_write(ctx: ProbeContext) -> u32 {
+    stack::of_the_thread(&ctx);
     enter_layer(&ctx, true, false);
     0
 }
 
 #[uprobe]
 pub fn tls_flush(ctx: ProbeContext) -> u32 {
+    stack::of_the_thread(&ctx);
     enter(&ctx, FLUSHING, true, None);
     0
 }
 
 /// On the end of a function that flushes, whichever way it is seen.
 #[uprobe]
-pub fn tls_flushed(_ctx: ProbeContext) -> u32 {
+pub fn tls_flushed(ctx: ProbeContext) -> u32 {
+    stack::of_the_thread(&ctx);
     ended(FLUSHING);
     0
 }
 
 #[uretprobe]
-pub fn tls_flushed_return(_ctx: RetProbeContext) -> u32 {
+pub fn tls_flushed_return(ctx: RetProbeContext) -> u32 {
+    stack::of_the_thread(&ctx);
     ended(FLUSHING);
     0
 }
@@ -407,6 +414,7 @@ pub fn tls_flushed_return(_ctx: RetProbeContext) -> u32 {
 /// On an instruction behind the inner call, with its result still in the result register.
 #[uprobe]
 pub fn tls_result(ctx: ProbeContext) -> u32 {
+    stack::of_the_thread(&ctx);
     // SAFETY: a probe's context is its registers.
     let result = unsafe { registers::result(ctx.as_ptr() as *const pt_regs) };
     exit(result as i32, ctx.as_ptr(), false);
@@ -416,6 +424,7 @@ pub fn tls_result(ctx: ProbeContext) -> u32 {
 /// On the return of a function.
 #[uretprobe]
 pub fn tls_return(ctx: RetProbeContext) -> u32 {
+    stack::of_the_thread(&ctx);
     exit(ctx.ret(), ctx.as_ptr(), false);
     0
 }
@@ -423,26 +432,30 @@ pub fn tls_return(ctx: RetProbeContext) -> u32 {
 /// On the return of a function that was given pieces.
 #[uretprobe]
 pub fn tls_return_pieces(ctx: RetProbeContext) -> u32 {
+    stack::of_the_thread(&ctx);
     exit(ctx.ret(), ctx.as_ptr(), true);
     0
 }
 
 /// As [`tls_result`], of a call that does nothing but the handshake.
 #[uprobe]
-pub fn tls_handshake_result(_ctx: ProbeContext) -> u32 {
+pub fn tls_handshake_result(ctx: ProbeContext) -> u32 {
+    stack::of_the_thread(&ctx);
     ended(HANDSHAKE);
     0
 }
 
 /// As [`tls_return`], likewise.
 #[uretprobe]
-pub fn tls_handshake_return(_ctx: RetProbeContext) -> u32 {
+pub fn tls_handshake_return(ctx: RetProbeContext) -> u32 {
+    stack::of_the_thread(&ctx);
     ended(HANDSHAKE);
     0
 }
 
 #[uprobe]
 pub fn tls_free(ctx: ProbeContext) -> u32 {
+    stack::of_the_thread(&ctx);
     forget(ctx.arg(0).unwrap_or(0));
     0
 }

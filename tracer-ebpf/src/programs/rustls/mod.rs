@@ -34,7 +34,7 @@ use crate::entries::Entries;
 use crate::maps::{RUSTLS_CALLS, RUSTLS_HALVES, RUSTLS_PROCESSES, SWITCHES};
 use crate::memory::user;
 use crate::ship::{self, LookForTls};
-use crate::{registers, shed, socket, tls, transfer};
+use crate::{registers, shed, socket, stack, tls, transfer};
 
 /// One direction of a session; value of the map of halves, by its cipher.
 #[repr(C)]
@@ -249,24 +249,28 @@ fn hold(half: &mut Half, length: u64, write: bool, pid_tgid: u64) -> Option<Data
 
 #[uprobe]
 pub fn rustls_encrypt(ctx: ProbeContext) -> u32 {
+    stack::of_the_thread(&ctx);
     enter(&ctx, true);
     0
 }
 
 #[uprobe]
 pub fn rustls_decrypt(ctx: ProbeContext) -> u32 {
+    stack::of_the_thread(&ctx);
     enter(&ctx, false);
     0
 }
 
 #[uretprobe]
 pub fn rustls_encrypted(ctx: RetProbeContext) -> u32 {
+    stack::of_the_thread(&ctx);
     exit(&ctx, true);
     0
 }
 
 #[uretprobe]
 pub fn rustls_decrypted(ctx: RetProbeContext) -> u32 {
+    stack::of_the_thread(&ctx);
     exit(&ctx, false);
     0
 }
