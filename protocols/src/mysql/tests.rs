@@ -558,6 +558,15 @@ fn a_command_ahead_of_the_answer_to_the_login() {
     }
 }
 
+#[test]
+fn a_login_that_is_refused_behind_a_command_has_a_number() {
+    let refused = error(2, 1045, "28000", "Access denied");
+    let script = [(S, &greeting()[..]), (C, &login_as(1, USUAL)), (C, &query("SET a = 1")), (S, &refused)];
+    let records = run(&REGISTRATION, &script);
+    assert_eq!(records.len(), 2, "{records:#?}");
+    assert!(records.iter().all(|record| record["sequence"].is_u64()), "{records:#?}");
+}
+
 /// Unix sockets don't tell whether they are new; the greeting does.
 #[test]
 fn a_greeting_tells_that_nothing_went_before() {

@@ -596,7 +596,9 @@ impl Session {
         response: Option<Part>,
         out: &mut Output<'_>,
     ) {
-        let (sequence, bytes, start, end) = (draft.sequence, draft.bytes, draft.start, draft.end);
+        // A login has none before it is known that it makes a record.
+        let sequence = Some(draft.sequence.unwrap_or_else(|| out.next_sequence()));
+        let (bytes, start, end) = (draft.bytes, draft.start, draft.end);
         let (reasons, missing_bytes) = (draft.reasons, draft.missing);
         let fields = types::Request {
             user,
