@@ -51,8 +51,7 @@ pub fn ended(transfer: &Transfer, pid_tgid: u64, source: impl Source) {
     }
     let length = transfer.result as u64;
     count(|counters| counters.bytes_seen += length);
-    let pending = if PENDING.put(&pid_tgid, &EMPTY, 0) { PENDING.get_ptr_mut(&pid_tgid) } else { None };
-    let Some(pending) = pending else {
+    let Some(pending) = PENDING.place(&pid_tgid, &EMPTY) else {
         count(|counters| counters.bytes_lost_map_full += length);
         return;
     };

@@ -17,6 +17,9 @@ pub trait Entries<K, V> {
     /// `bpf_map_update_elem`, once.
     fn update(&self, key: &K, value: &V, flags: u64) -> Result<(), i32>;
 
+    /// `bpf_map_lookup_elem`.
+    fn find(&self, key: &K) -> Option<*mut V>;
+
     /// `bpf_map_delete_elem`, once.
     fn delete(&self, key: &K) -> Result<(), i32>;
 
@@ -32,6 +35,12 @@ pub trait Entries<K, V> {
             failed();
         }
         result.is_ok()
+    }
+
+    /// Puts an entry in, and gives where it is.
+    #[inline(always)]
+    fn place(&self, key: &K, value: &V) -> Option<*mut V> {
+        if self.put(key, value, 0) { self.find(key) } else { None }
     }
 
     /// Takes an entry out. Whether there was one.
@@ -61,6 +70,11 @@ macro_rules! entries {
             #[inline(always)]
             fn update(&self, key: &K, value: &V, flags: u64) -> Result<(), i32> {
                 self.insert(key, value, flags)
+            }
+
+            #[inline(always)]
+            fn find(&self, key: &K) -> Option<*mut V> {
+                self.get_ptr_mut(key)
             }
 
             #[inline(always)]

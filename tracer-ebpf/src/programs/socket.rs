@@ -89,7 +89,7 @@ pub fn adopt(sk: u64, tgid: u32, class: Class, origin: u8) -> Option<*mut Socket
         inode: if class == Class::UnixStream { inode(sk) } else { 0 },
         ..Socket::default()
     };
-    if SOCKETS.put(&sk, &socket, 0) { SOCKETS.get_ptr_mut(&sk) } else { None }
+    SOCKETS.place(&sk, &socket)
 }
 
 /// Writes the addresses and ports of an internet socket.

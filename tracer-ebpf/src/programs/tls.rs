@@ -152,9 +152,7 @@ pub fn bind(pid_tgid: u64, connection: u64, carries_ciphertext: impl FnOnce() ->
 fn enter(ctx: &ProbeContext, active: u32, write: bool, length: Option<usize>) {
     hit(program::TLS_ENTER);
     let pid_tgid = bpf_get_current_pid_tgid();
-    let thread = THREADS
-        .get_ptr_mut(&pid_tgid)
-        .or_else(|| if THREADS.put(&pid_tgid, &Thread::default(), 0) { THREADS.get_ptr_mut(&pid_tgid) } else { None });
+    let thread = THREADS.get_ptr_mut(&pid_tgid).or_else(|| THREADS.place(&pid_tgid, &Thread::default()));
     let Some(thread) = thread else { return };
     // SAFETY: an element of our map that only this thread uses.
     let thread = unsafe { &mut *thread };

@@ -150,9 +150,7 @@ fn bind(cipher: u64, connection: u64, write: bool, pid_tgid: u64) -> u32 {
 #[inline(always)]
 fn position(connection: u64, write: bool) -> Option<&'static mut Position> {
     let key = PositionKey { connection, write: u64::from(write) };
-    let position = RUSTLS_POSITIONS.get_ptr_mut(&key).or_else(|| {
-        if RUSTLS_POSITIONS.put(&key, &Position::default(), 0) { RUSTLS_POSITIONS.get_ptr_mut(&key) } else { None }
-    })?;
+    let position = RUSTLS_POSITIONS.get_ptr_mut(&key).or_else(|| RUSTLS_POSITIONS.place(&key, &Position::default()))?;
     // SAFETY: an element of our map; a direction is used by one call at a time.
     Some(unsafe { &mut *position })
 }
