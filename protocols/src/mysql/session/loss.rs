@@ -159,8 +159,7 @@ impl Session {
         self.settle(out);
         let reason = if self.reply.has_begun() { Reason::Closed } else { Reason::NoResponse };
         let mut silent: Reasons = reason.into();
-        if let Some(mut login) = self.login.take() {
-            login.sequence = Some(out.next_sequence());
+        if let Some(login) = self.login.take() {
             self.emit_unanswered(login, silent, out);
         }
         let lost = self.lost.take();

@@ -405,7 +405,6 @@ impl Session {
                 let Some(mut draft) = self.login.take() else { return Control::Go };
                 draft.reasons.merge(reply.reasons);
                 draft.missing += reply.missing;
-                draft.sequence = Some(out.next_sequence());
                 self.emit(draft, Some(reply.into_part(packet.last.is_some())), out);
                 self.begin_commands();
             }
