@@ -6,14 +6,8 @@ use std::ops::{Deref, DerefMut};
 
 use rustls::{ConnectionCommon, SideData, StreamOwned};
 
-use crate::log::{Ends, Log};
-
-/// A request to make.
-pub struct Asked {
-    pub path: String,
-    pub sends: usize,
-    pub wants: usize,
-}
+use crate::asked::{Asked, body};
+use crate::log::{Log, ends};
 
 /// Makes a request.
 pub fn ask<C, S>(session: &mut StreamOwned<C, TcpStream>, asked: &Asked, log: &Log)
@@ -37,7 +31,7 @@ where
     session.flush().expect("the server reads");
     let (_, length) = receive(session).expect("the server answers");
     assert_eq!(length, *wants);
-    log.write("client", &ends(&session.sock), ("1.1", path), [*sends, length]);
+    log.write("client", &ends(session.sock.local_addr(), session.sock.peer_addr()), ("1.1", path), [*sends, length]);
 }
 
 /// Answers a request; `None`: there was none.
@@ -53,16 +47,8 @@ where
     session.write_all(answer.as_bytes()).ok()?;
     session.write_all(&body(wants)).ok()?;
     session.flush().ok()?;
-    log.write("server", &ends(&session.sock), ("1.1", &path), [length, wants]);
+    log.write("server", &ends(session.sock.local_addr(), session.sock.peer_addr()), ("1.1", &path), [length, wants]);
     Some(())
-}
-
-fn ends(stream: &TcpStream) -> Ends {
-    [stream.local_addr(), stream.peer_addr()].map(|end| end.expect("connected").to_string())
-}
-
-fn body(length: usize) -> Vec<u8> {
-    (0..length).map(|at| b'a' + (at % 26) as u8).collect()
 }
 
 fn field<'a>(head: &'a str, name: &str) -> &'a str {

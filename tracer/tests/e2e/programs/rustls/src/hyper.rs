@@ -5,6 +5,7 @@
 //! program client LOG PORT TASKS COUNT http/1.1|h2
 //! ```
 
+mod asked;
 mod log;
 mod tls;
 
@@ -21,10 +22,8 @@ use tokio::io::AsyncBufReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use log::{Ends, Log};
-
-/// Sizes of bodies, one after the other.
-const SIZES: [usize; 7] = [0, 1, 10, 1000, 16_384, 40_000, 100_000];
+use asked::{Asked, body};
+use log::{Ends, Log, ends};
 
 const H2: &str = "h2";
 
@@ -44,14 +43,6 @@ async fn main() {
     }
 }
 
-fn ends(stream: &TcpStream) -> Ends {
-    [stream.local_addr(), stream.peer_addr()].map(|end| end.expect("connected").to_string())
-}
-
-fn body(length: usize) -> Body {
-    (0..length).map(|at| b'a' + (at % 26) as u8).collect::<Vec<u8>>().into()
-}
-
 fn name(version: Version) -> &'static str {
     if version == Version::HTTP_2 { "2" } else { "1.1" }
 }
@@ -68,7 +59,7 @@ async fn serve(log: Log, certificate: &str, key: &str, port_file: &str) {
         let (stream, _) = listener.accept().await.expect("a connection");
         let (acceptor, log) = (acceptor.clone(), log.clone());
         tokio::spawn(async move {
-            let ends = Arc::new(ends(&stream));
+            let ends = Arc::new(ends(stream.local_addr(), stream.peer_addr()));
             let Ok(session) = acceptor.accept(stream).await else { return };
             let h2 = session.get_ref().1.alpn_protocol() == Some(H2.as_bytes());
             let service = service_fn(move |request| answer(request, Arc::clone(&ends), log.clone()));
@@ -88,7 +79,7 @@ async fn answer(request: Request<Incoming>, ends: Arc<Ends>, log: Log) -> Result
     let wants = request.headers()["x-wants"].to_str().expect("ASCII").parse().expect("a number");
     let received = request.into_body().collect().await.expect("a body").to_bytes();
     log.write("server", &ends, (version, &path), [received.len(), wants]);
-    Ok(Response::new(body(wants)))
+    Ok(Response::new(body(wants).into()))
 }
 
 /// At each line of the standard input, until that ends, every task makes requests on a connection of its own.
@@ -104,30 +95,26 @@ async fn ask(log: Log, port: u16, tasks: usize, count: usize, protocol: &str) {
                 let (connector, log, line, h2) = (connector.clone(), log.clone(), line.clone(), protocol == H2);
                 tokio::spawn(async move {
                     let stream = TcpStream::connect(("127.0.0.1", port)).await.expect("the server listens");
-                    let ends = ends(&stream);
+                    let ends = ends(stream.local_addr(), stream.peer_addr());
                     let host = ServerName::try_from("localhost").expect("a name");
                     let session = TokioIo::new(connector.connect(host, stream).await.expect("a session"));
-                    let asked = (0..count).map(|number| {
-                        let size = |at: usize| SIZES[(task + number + at) % SIZES.len()];
-                        (format!("/{line}/{task}/{number}"), size(0), size(3))
-                    });
+                    let asked = (0..count).map(|number| Asked::new(&line, task, number));
                     if h2 {
                         let client = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
                         let (mut sender, connection) = client.handshake(session).await.expect("HTTP/2");
                         tokio::spawn(connection);
-                        for (path, sends, wants) in asked {
-                            let uri = format!("https://localhost{path}");
-                            let response = sender.send_request(request(&uri, sends, wants));
-                            finish(response.await.expect("an answer"), &log, &ends, &path, [sends, wants]).await;
+                        for asked in asked {
+                            let response = sender.send_request(request("https://localhost", &asked)).await;
+                            finish(response.expect("an answer"), &log, &ends, &asked).await;
                         }
                     } else {
                         let (mut sender, connection) =
                             hyper::client::conn::http1::handshake(session).await.expect("HTTP/1.1");
                         tokio::spawn(connection);
-                        for (path, sends, wants) in asked {
+                        for asked in asked {
                             sender.ready().await.expect("it is kept alive");
-                            let response = sender.send_request(request(&path, sends, wants));
-                            finish(response.await.expect("an answer"), &log, &ends, &path, [sends, wants]).await;
+                            let response = sender.send_request(request("", &asked)).await;
+                            finish(response.expect("an answer"), &log, &ends, &asked).await;
                         }
                     }
                 })
@@ -139,14 +126,15 @@ async fn ask(log: Log, port: u16, tasks: usize, count: usize, protocol: &str) {
     }
 }
 
-fn request(uri: &str, sends: usize, wants: usize) -> Request<Body> {
-    let request = Request::post(uri).header("host", "localhost");
-    request.header("x-wants", wants).body(body(sends)).expect("a request")
+/// `server`: HTTP/2 names it in the target.
+fn request(server: &str, Asked { path, sends, wants }: &Asked) -> Request<Body> {
+    let request = Request::post(format!("{server}{path}")).header("host", "localhost");
+    request.header("x-wants", *wants).body(body(*sends).into()).expect("a request")
 }
 
-async fn finish(response: Response<Incoming>, log: &Log, ends: &Ends, path: &str, [sends, wants]: [usize; 2]) {
+async fn finish(response: Response<Incoming>, log: &Log, ends: &Ends, Asked { path, sends, wants }: &Asked) {
     let version = name(response.version());
     let received = response.into_body().collect().await.expect("a body").to_bytes();
-    assert_eq!(received.len(), wants);
-    log.write("client", ends, (version, path), [sends, wants]);
+    assert_eq!(received.len(), *wants);
+    log.write("client", ends, (version, path), [*sends, *wants]);
 }

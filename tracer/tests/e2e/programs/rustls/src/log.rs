@@ -1,7 +1,8 @@
 //! What was asked and answered: as the programs in Go log theirs.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use serde_json::json;
@@ -12,6 +13,11 @@ pub struct Log(Arc<Mutex<File>>);
 
 /// Addresses of a connection: the program's own, and the other.
 pub type Ends = [String; 2];
+
+/// Those of a connection, as its socket says.
+pub fn ends(local: io::Result<SocketAddr>, remote: io::Result<SocketAddr>) -> Ends {
+    [local, remote].map(|end| end.expect("connected").to_string())
+}
 
 impl Log {
     pub fn create(path: &str) -> Self {

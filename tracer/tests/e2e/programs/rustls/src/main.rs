@@ -8,6 +8,7 @@
 //! Sessions are plain values here and change their place in memory and their thread with each request, as they do in
 //! asynchronous programs.
 
+mod asked;
 mod exchange;
 mod log;
 mod tls;
@@ -21,14 +22,11 @@ use std::thread;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, ServerConnection, StreamOwned};
 
-use exchange::Asked;
+use asked::Asked;
 use log::Log;
 
 /// Threads that a server's sessions go round.
 const WORKERS: usize = 3;
-
-/// Sizes of bodies, one after the other.
-const SIZES: [usize; 7] = [0, 1, 10, 1000, 16_384, 40_000, 100_000];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -94,10 +92,7 @@ fn ask(log: Log, port: u16, threads: usize, count: usize, version: &str) {
                     let kept = sessions.lock().expect("no panic").pop();
                     let mut session = kept.unwrap_or_else(|| connect(config, port));
                     for number in 0..count {
-                        let size = |at: usize| SIZES[(thread + number + at) % SIZES.len()];
-                        let asked =
-                            Asked { path: format!("/{line}/{thread}/{number}"), sends: size(0), wants: size(3) };
-                        exchange::ask(&mut session, &asked, &log);
+                        exchange::ask(&mut session, &Asked::new(&line, thread, number), &log);
                         if number % 3 == 2 {
                             session.conn.refresh_traffic_keys().ok();
                         }
