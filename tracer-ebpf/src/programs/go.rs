@@ -216,8 +216,8 @@ fn exit(ctx: &ProbeContext, spilled: bool) {
         }
         return;
     };
-    // SAFETY: an element of our map that only this goroutine uses.
-    let mut call = unsafe { *call };
+    // SAFETY: an element of our map that only this goroutine uses, and that stays until it is taken out below.
+    let call = unsafe { &mut *call };
     let Some(high) = user::<u64>(registers.goroutine + STACK_HIGH) else { return };
     if !call.ends_at(high, registers.stack) {
         // Inside the call that counts, and so a part of what that call has for its socket.
@@ -227,12 +227,18 @@ fn exit(ctx: &ProbeContext, spilled: bool) {
         });
         return;
     }
+    end(call, high, pid_tgid, length, cookie);
     GOROUTINES.take(&key);
+}
+
+/// A call has ended that moved so many bytes. Not from a copy of the call: stacks are short.
+#[inline(always)]
+fn end(call: &mut Call, high: u64, pid_tgid: u64, length: u64, cookie: u64) {
     if length > 0 {
         locate(&call.thread, pid_tgid);
     }
     if call.held != 0 {
-        release(&call, pid_tgid, length, cookie);
+        release(call, pid_tgid, length, cookie);
     } else if length > 0 {
         if call.on_stack != 0 {
             call.thread.buffer = high - call.thread.buffer;

@@ -602,32 +602,5 @@ fn attach_source(ebpf: &mut Ebpf, hook: Hook, types: &Btf, btf: &aya::Btf) -> Re
 }
 
 #[cfg(test)]
-mod tests {
-    use aya_obj::generated::{BPF_CALL, BPF_JMP, bpf_insn};
-    use aya_obj::{Object, ProgramSection};
-
-    use super::*;
-
-    /// `bpf_tail_call` (include/uapi/linux/bpf.h).
-    const TAIL_CALL: i32 = 12;
-
-    fn is_tail_call(instruction: &bpf_insn) -> bool {
-        u32::from(instruction.code) == BPF_JMP | BPF_CALL && instruction.src_reg() == 0 && instruction.imm == TAIL_CALL
-    }
-
-    /// Without one they would share a stack with whatever interrupts them: `stack.rs` of the kernel side.
-    #[test]
-    fn every_program_of_a_uprobe_has_a_tail_call() {
-        let object = Object::parse(OBJECT).unwrap();
-        let of_uprobes: Vec<_> = object
-            .programs
-            .iter()
-            .filter(|(_, it)| matches!(it.section, ProgramSection::UProbe { .. } | ProgramSection::URetProbe { .. }))
-            .collect();
-        assert!(!of_uprobes.is_empty());
-        for (name, program) in of_uprobes {
-            let function = &object.functions[&program.function_key()];
-            assert!(function.instructions.iter().any(is_tail_call), "{name}");
-        }
-    }
-}
+#[path = "programs_tests.rs"]
+mod tests;
