@@ -74,8 +74,8 @@ impl Connection {
             let certain = !gapped
                 && match known {
                     Inference::Maybe(_) | Inference::Sure(_) => true,
-                    Inference::More => !midstream,
-                    Inference::No => false,
+                    // What no protocol knows has been answered in this one: it is for the parser to object.
+                    Inference::More | Inference::No => !midstream,
                 };
             half.mode = if certain { Mode::Parse } else { Mode::Resync };
             self.forget_missing(direction);
@@ -147,8 +147,11 @@ impl Connection {
         let no = [read, write].contains(&Inference::No);
         let sure = [read, write].iter().any(|inference| matches!(inference, Inference::Sure(_)));
         let plausible = |inference: Inference| inference.sender().is_some();
-        if no && !(self.context.midstream && sure) {
-            return Weight::No;
+        if no && !sure {
+            // What one side says may be nonsense that the other answers: a client that speaks TLS, and a server that
+            // does not.
+            let may_be_answered = !self.context.midstream && [read, write].contains(&Inference::More);
+            return if may_be_answered { Weight::Wait } else { Weight::No };
         }
         let clients = [Direction::Read, Direction::Write].into_iter().filter(|&client| {
             let fits = |direction, inference: Inference| {
@@ -186,4 +189,36 @@ impl Connection {
 
 fn infer_half(registration: &Registration, half: &Half, transport: Transport) -> Inference {
     if half.buffer.is_empty() { Inference::More } else { (registration.infer)(&half.buffer, transport) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::context;
+    use crate::{Layer, Segment, Span, registry};
+
+    fn connection(script: &[(Direction, &[u8])]) -> Connection {
+        let candidates = registry::ALL.iter().collect();
+        let mut connection = Connection::new(candidates, context(Transport::Tcp, false), None);
+        let mut positions = [0; 2];
+        for &(direction, bytes) in script {
+            let position = &mut positions[direction as usize];
+            let segment = Segment { position: *position, bytes, length: bytes.len() as u64, span: Span::default() };
+            *position += segment.length;
+            connection.data(Layer::Socket, direction, segment, &mut Vec::new());
+        }
+        connection
+    }
+
+    #[test]
+    fn nonsense_is_kept_until_it_is_answered_and_not_for_ever() {
+        use Direction::{Read, Write};
+        let (nonsense, more) = ([0xaa; HEAD - 16], [0xaa; 16]);
+        assert!(!connection(&[(Read, &nonsense)]).is_done());
+        for script in [[(Read, &nonsense[..]), (Read, &more)], [(Write, &nonsense), (Read, &more)]] {
+            let connection = connection(&script);
+            assert!(connection.is_done());
+            assert_eq!((connection.held(), connection.counters().unrecognised), (0, HEAD as u64));
+        }
+    }
 }

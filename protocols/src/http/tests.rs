@@ -245,6 +245,30 @@ fn a_response_whose_request_does_not_come_is_given_up() {
     assert_eq!(briefs(&conversation.take()), ["- > 408 9 unsolicited"]);
 }
 
+/// What a client that speaks TLS says to a server that does not.
+#[test]
+fn nonsense_that_is_answered() {
+    let hello: &[u8] = b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x03";
+    let refusal: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(briefs(&records(&[(Client, hello), (Server, refusal)])), ["- > 400 0 unsolicited parse_error"]);
+    let goes_on: &Script<'_> = &[
+        (Client, hello),
+        (Server, refusal),
+        (Client, b"GET /1 HTTP/1.1\r\n\r\n"),
+        (Server, b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na"),
+    ];
+    let [first, second] = &briefs(&records(goes_on))[..] else { panic!("two records") };
+    assert_eq!([first.as_str(), second], ["- > 400 0 unsolicited parse_error", "GET /1 0 > 200 1"]);
+    // The answer to the first may be either's.
+    let in_a_row: &Script<'_> = &[
+        (Client, hello),
+        (Client, b"GET /1 HTTP/1.1\r\n\r\n"),
+        (Server, refusal),
+        (Server, b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na"),
+    ];
+    assert!(records(in_a_row).iter().all(|record| record["request"].is_null() || record["response"].is_null()));
+}
+
 #[test]
 fn responses_that_come_early_or_alone() {
     check(&[
