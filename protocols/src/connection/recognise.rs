@@ -147,11 +147,8 @@ impl Connection {
         let no = [read, write].contains(&Inference::No);
         let sure = [read, write].iter().any(|inference| matches!(inference, Inference::Sure(_)));
         let plausible = |inference: Inference| inference.sender().is_some();
-        if no && !sure {
-            // What one side says may be nonsense that the other answers: a client that speaks TLS, and a server that
-            // does not.
-            let may_be_answered = !self.context.midstream && [read, write].contains(&Inference::More);
-            return if may_be_answered { Weight::Wait } else { Weight::No };
+        if no && !(self.context.midstream && sure) {
+            return self.weigh_answer(read, write);
         }
         let clients = [Direction::Read, Direction::Write].into_iter().filter(|&client| {
             let fits = |direction, inference: Inference| {
@@ -167,6 +164,21 @@ impl Connection {
             [] => Weight::No,
             [client] if enough => Weight::Client(*client),
             _ => Weight::Wait,
+        }
+    }
+
+    /// One direction does not carry the protocol. It may be nonsense that a server answers: a client that speaks TLS,
+    /// and a server that does not.
+    fn weigh_answer(&self, read: Inference, write: Inference) -> Weight {
+        let (client, answer) = if read == Inference::No { (Direction::Read, write) } else { (Direction::Write, read) };
+        let began = |direction| self.half(direction).marks.first().map(|mark| mark.span.start);
+        let is_later =
+            began(client.other()).is_none_or(|answered| began(client).is_some_and(|asked| asked <= answered));
+        match answer {
+            _ if self.context.midstream || !is_later || self.client == Some(client.other()) => Weight::No,
+            Inference::Sure(Sender::Server) => Weight::Client(client),
+            Inference::More => Weight::Wait,
+            _ => Weight::No,
         }
     }
 
