@@ -1,6 +1,9 @@
 //! nginx as a server: every kind of exchange, with and without TLS, with one worker and two, with sendfile and without.
 
+use std::process::Command;
 use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use crate::support::{Audit, Call, Client, Nginx, NginxConfig, Request, Row, Scheme, Tracer};
 
@@ -59,6 +62,24 @@ fn the_witnesses_agree() {
         assert_eq!(log.len(), calls.len());
         Audit::new(&nginx).joined_late().compare(&log, &calls, std::iter::empty(), &format!("{scheme}"));
     }
+}
+
+/// A client that speaks TLS to a server that does not: what it said is no request, and the refusal says so.
+#[test]
+fn tls_to_a_plain_port() {
+    let nginx = Nginx::start(NginxConfig::new(Scheme::Http));
+    let tracer = Tracer::attach(&[nginx.pid()], &[]);
+    let url = nginx.url("/small.txt").replacen("http:", "https:", 1);
+    let curl = Command::new("curl").args(["--silent", "--insecure", &url]).status().expect("curl");
+    assert!(!curl.success());
+    let [logged] = &nginx.wait_for_log(1)[..] else { panic!("one line") };
+    tracer.wait_for(1);
+    let outcome = tracer.stop();
+    let [record] = &outcome.records().collect::<Vec<_>>()[..] else { panic!("one record") };
+    assert_eq!(record["request"], Value::Null);
+    assert_eq!(record["integrity"]["reasons"], json!(["unsolicited", "parse_error"]));
+    assert_eq!(record["response"]["status"].to_string(), logged["status"].to_string().trim_matches('"'));
+    outcome.ledger().assert_nothing_lost();
 }
 
 /// Exchanges of every shape, one after another on one connection.
