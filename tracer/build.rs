@@ -10,7 +10,6 @@ use std::process::Command;
 const TARGET: &str = "bpfel-unknown-none";
 
 fn main() {
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned();
     for input in ["tracer-ebpf/src", "tracer-ebpf/Cargo.toml", "Cargo.toml", "Cargo.lock"] {
         println!("cargo:rerun-if-changed={}", root.join(input).display());
@@ -18,18 +17,19 @@ fn main() {
     for variable in ["RUST_SRC_LIBRARY", "BPF_LINKER"] {
         println!("cargo:rerun-if-env-changed={variable}");
     }
-    let objects = build(&root, &out);
+    let objects = build(&root);
     println!("cargo:rustc-env=TRACER_PROGRAMS={}", objects.join("tracer-programs").display());
     println!("cargo:rustc-env=EMPTY_PROGRAMS={}", objects.join("empty-programs").display());
 }
 
-/// Builds the kernel programs; the folder that their objects are in.
-fn build(root: &Path, out: &Path) -> PathBuf {
+/// Builds the kernel programs; the folder that their objects are in. It is one for all builds of this crate, which want
+/// the same objects whatever their profile.
+fn build(root: &Path) -> PathBuf {
     let architecture = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets CARGO_CFG_TARGET_ARCH");
     // --btf makes bpf-linker keep the types of the maps; they come from debug information.
     let flags = format!("--cfg=bpf_target_arch=\"{architecture}\"\x1f-Cdebuginfo=2\x1f-Clink-arg=--btf");
     let linker = linker(root);
-    let target = out.join("programs");
+    let target = root.join("target/programs").join(&architecture);
     let mut cargo = Command::new(env::var_os("CARGO").expect("cargo sets CARGO"));
     cargo
         .current_dir(root)
