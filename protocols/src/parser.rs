@@ -31,6 +31,8 @@ pub enum Transport {
     Udp,
     /// A byte stream over a unix socket.
     Unix,
+    /// The messages of one stream of an SCTP association, one behind the other as a byte stream.
+    Sctp,
 }
 
 /// What a parser is told when it is made.

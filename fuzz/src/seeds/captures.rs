@@ -1,6 +1,6 @@
 //! Capture files and records of the ring.
 
-use etherparse::PacketBuilder;
+use etherparse::{PacketBuilder, ip_number};
 use protocols::{Direction, Layer, Segment, Side, Span, Time, Transport};
 use tracer::capture::{Description, PcapngWriter};
 use tracer::record::{Clock, ConnectionInfo, Endpoint, Role, Tls, TupleSource};
@@ -16,6 +16,7 @@ pub fn all(protocols: &[(&'static str, Vec<(&'static str, Conversation)>)]) -> V
         .map(|(index, (name, talk))| (name, if index % 2 == 0 { packets(talk) } else { recording(talk) }))
         .collect();
     seeds.push(("datagrams", datagrams(&super::dns::datagrams())));
+    seeds.extend(protocols.first().and_then(|(_, talks)| Some(("association", association(&talks.first()?.1)))));
     seeds
 }
 
@@ -67,6 +68,37 @@ fn datagrams(talk: &Conversation) -> Vec<u8> {
         bytes
     };
     pcap(&talk.iter().map(packet).collect::<Vec<_>>())
+}
+
+/// SCTP: from INIT to SHUTDOWN, by turns on two streams.
+fn association(talk: &Conversation) -> Vec<u8> {
+    let mut numbers = [100_u32, 900];
+    let mut packets = Vec::new();
+    let mut packet = |side: Side, kind: u8, flags: u8, body: &[u8]| {
+        let (from, to) = ports(side, 80);
+        let ports = [from, to].map(u16::to_be_bytes).concat();
+        let length = (body.len() as u16 + 4).to_be_bytes();
+        let mut chunks = [&ports[..], &[0, 0, 0, side as u8 + 1], &[0; 4], &[kind, flags], &length, body].concat();
+        chunks.resize(chunks.len().next_multiple_of(4), 0);
+        let mut bytes = Vec::new();
+        ethernet(side).write(&mut bytes, ip_number::SCTP, &chunks).expect("a Vec takes everything");
+        packets.push(bytes);
+    };
+    let init =
+        |tag: u8, number: u32| [&[0, 0, 0, tag][..], &[0, 1, 0, 0, 0, 10, 0, 10], &number.to_be_bytes()].concat();
+    packet(Side::Client, 1, 0, &init(2, numbers[0]));
+    packet(Side::Server, 2, 0, &init(1, numbers[1]));
+    for (turn, (side, bytes)) in talk.iter().enumerate() {
+        let number = &mut numbers[*side as usize];
+        let stream = [0, turn as u8 / 2 % 2, 0, turn as u8 / 4];
+        packet(*side, 0, 3, &[&number.to_be_bytes()[..], &stream, &[0; 4], bytes].concat());
+        let other = if *side == Side::Client { Side::Server } else { Side::Client };
+        packet(other, 3, 0, &[&number.to_be_bytes()[..], &[0; 8]].concat());
+        *number += 1;
+    }
+    packet(Side::Client, 7, 0, &(numbers[1] - 1).to_be_bytes());
+    packet(Side::Server, 8, 0, b"");
+    pcap(&packets)
 }
 
 fn recording(talk: &Conversation) -> Vec<u8> {

@@ -172,7 +172,7 @@ impl Parser for Dns {
     fn step(&mut self, side: Side, input: Input<'_>, out: &mut Output<'_>) -> Step {
         match self.context.transport {
             Transport::Udp => self.datagram(side, &input, out),
-            Transport::Tcp | Transport::Unix => self.stream(side, &input, out),
+            Transport::Tcp | Transport::Unix | Transport::Sctp => self.stream(side, &input, out),
         }
     }
 

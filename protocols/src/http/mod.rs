@@ -50,7 +50,7 @@ const NAME: &str = "http";
 /// HTTP/1.
 pub const REGISTRATION: Registration = Registration {
     names: &[NAME],
-    carries: |transport| matches!(transport, Transport::Tcp | Transport::Unix),
+    carries: |transport| transport != Transport::Udp,
     infer: inference::infer,
     parser: |context| Box::new(conversation::Conversation::new(context)),
     schema: message::schema,

@@ -38,7 +38,7 @@ pub use types::{Calls, Common, Destination, ErrorCode, GrpcRequest, GrpcResponse
 /// HTTP/2 and gRPC.
 pub const REGISTRATION: Registration = Registration {
     names: &["http", "grpc"],
-    carries: |transport| matches!(transport, Transport::Tcp | Transport::Unix),
+    carries: |transport| transport != Transport::Udp,
     infer: recognise::infer,
     parser: |context| Box::new(parse::Http2::new(context)),
     schema,

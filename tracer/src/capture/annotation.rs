@@ -234,7 +234,7 @@ impl Event {
 
 const LAYERS: [Layer; 2] = [Layer::Socket, Layer::Tls];
 const ROLES: [Role; 3] = [Role::Server, Role::Client, Role::Unknown];
-const TRANSPORTS: [Transport; 3] = [Transport::Tcp, Transport::Udp, Transport::Unix];
+const TRANSPORTS: [Transport; 4] = [Transport::Tcp, Transport::Udp, Transport::Unix, Transport::Sctp];
 const TLS_LIBRARIES: [&str; 7] = ["openssl", "boringssl", "gnutls", "nss", "go", "rustls", "ktls"];
 const TUPLE_SOURCES: [TupleSource; 6] = [
     TupleSource::Socket,
@@ -264,6 +264,7 @@ fn transport_name(transport: Transport) -> &'static str {
         Transport::Tcp => "tcp",
         Transport::Udp => "udp",
         Transport::Unix => "unix",
+        Transport::Sctp => "sctp",
     }
 }
 

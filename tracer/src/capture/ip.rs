@@ -1,4 +1,4 @@
-//! From the network layer to TCP segments and UDP datagrams, through tunnels and fragments.
+//! From the network layer to TCP segments, UDP datagrams and SCTP packets, through tunnels and fragments.
 //!
 //! Checksums are not verified: captures on the sending host hold them before the network card has filled them in.
 
@@ -20,7 +20,7 @@ const VXLAN_PORTS: [u16; 2] = [4789, 8472];
 /// Geneve's port (RFC 8926).
 const GENEVE_PORT: u16 = 6081;
 
-/// One TCP segment or UDP datagram.
+/// One TCP segment, UDP datagram or SCTP packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Datagram<'a> {
     pub source: SocketAddr,
@@ -36,6 +36,10 @@ pub enum Header {
     /// With the identification of the IPv4 datagram (0 for IPv6): copies of a datagram share it.
     Udp {
         identification: u16,
+    },
+    /// With the verification tag. The chunks are the payload.
+    Sctp {
+        tag: u32,
     },
 }
 
@@ -235,6 +239,7 @@ impl Network {
         let ip = |ether_type| Frame { ether_type, payload: carried.payload };
         match carried.protocol {
             ip_number::TCP => tcp(carried, deliver),
+            ip_number::SCTP => sctp(carried, deliver),
             ip_number::UDP => self.udp(carried, scope, deliver),
             ip_number::IPV4 => self.frame(ip(ETHER_TYPE_IPV4), scope.inner()?, deliver),
             ip_number::IPV6 => self.frame(ip(ETHER_TYPE_IPV6), scope.inner()?, deliver),
@@ -290,6 +295,20 @@ fn tcp(carried: Carried<'_>, deliver: Deliver<'_>) -> Result<(), Skip> {
         destination: SocketAddr::new(carried.destination, destination),
         transport: Header::Tcp(header),
         payload,
+    });
+    Ok(())
+}
+
+/// The common header (RFC 9260 section 3.1).
+fn sctp(carried: Carried<'_>, deliver: Deliver<'_>) -> Result<(), Skip> {
+    let mut cursor = Cursor::new(carried.payload.bytes);
+    let mut fields = || Some((cursor.u16_be()?, cursor.u16_be()?, cursor.u32_be()?));
+    let (source, destination, tag) = fields().ok_or(Skip::CutOff)?;
+    deliver(Datagram {
+        source: SocketAddr::new(carried.source, source),
+        destination: SocketAddr::new(carried.destination, destination),
+        transport: Header::Sctp { tag },
+        payload: carried.payload.behind(12).ok_or(Skip::CutOff)?,
     });
     Ok(())
 }

@@ -149,7 +149,7 @@ pub enum Skip {
     LinkType(u32),
     /// Neither IPv4 nor IPv6.
     NotIp,
-    /// Neither TCP nor UDP nor a tunnel.
+    /// Neither TCP nor UDP nor SCTP nor a tunnel.
     IpProtocol(u8),
     /// The capture cut it off inside a header.
     CutOff,
@@ -163,6 +163,8 @@ pub enum Skip {
     FragmentIncomplete,
     /// A fragment that overlaps another one of its datagram (RFC 5722: none of the datagram is believed).
     FragmentOverlap,
+    /// A chunk of SCTP that carries data and is not decoded.
+    SctpChunk(u8),
     /// A comment of this program that it can't read.
     Comment,
 }
@@ -179,6 +181,7 @@ impl Skip {
             Self::Tunnel => "tunnel_payload".into(),
             Self::FragmentIncomplete => "fragment_incomplete".into(),
             Self::FragmentOverlap => "fragment_overlap".into(),
+            Self::SctpChunk(number) => format!("sctp_chunk_{number}"),
             Self::Comment => "comment".into(),
         }
     }

@@ -1,6 +1,6 @@
 //! Captured files in and out: what `tracer replay` reads and what a live tracer records.
 //!
-//! A packet of a file passes [`link`], [`ip`] (tunnels and fragments included) and [`tcp`], and ends as bytes with a
+//! A packet of a file passes [`link`], [`ip`] (tunnels and fragments included) and [`tcp`] or [`sctp`], and ends as bytes with a
 //! stream position in the same [`protocols::Connection`] that live capture feeds: what holds of a file holds of a
 //! process. [`PcapngWriter`] writes what a live tracer captured as packets with comments, from which a replay takes
 //! the same positions, times, process and connection.
@@ -9,6 +9,7 @@
 //! records: ids come from a counter, time from the packets.
 
 mod annotation;
+mod chunk;
 mod file;
 mod fragments;
 mod ip;
@@ -17,6 +18,7 @@ mod link;
 mod packet;
 mod pcapng;
 mod replay;
+mod sctp;
 mod table;
 mod tcp;
 #[cfg(test)]

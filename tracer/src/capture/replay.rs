@@ -11,11 +11,13 @@ use protocols::{
 };
 
 use super::annotation::{Annotation, Event};
+use super::chunk::{self, Chunk};
 use super::file::{CaptureFile, FileError, Problem};
 use super::ip::{Datagram, Header, Network, Tcp};
 use super::ledger::{ReplayLedger, Skip};
 use super::link;
 use super::packet::{Packet, Wire};
+use super::sctp::{self, Association, Piece, Step};
 use super::table::{Entry, Key, Kind, Place, Table};
 use super::tcp::{Arrival, Opening, Stream, Target};
 use super::udp::Copies;
@@ -159,6 +161,16 @@ struct Moment {
     unknown: bool,
 }
 
+/// A packet that may begin a connection.
+struct Beginning {
+    /// Its source and its destination.
+    ends: [SocketAddr; 2],
+    /// Of a SYN or INIT: whether it answers one.
+    answers: Option<bool>,
+    /// What is special about the connection, whose client may be known.
+    kind: fn(client: Option<Direction>) -> Kind,
+}
+
 impl<'a, S, E> Run<'a, S, E>
 where
     S: FnMut(Exchange, Origin<'_>) -> Result<(), E>,
@@ -220,7 +232,7 @@ where
                 self.ledger.packets.delivered += 1;
                 let key = Key::Tcp(low, high);
                 let (place, entry) = self.table.take(&key);
-                let mut entry = self.stream(entry, source, destination, header);
+                let mut entry = self.stream(entry, [source, destination], header);
                 self.segment(&mut entry, source, header, payload, moment);
                 self.put(place, entry);
             }
@@ -232,38 +244,65 @@ where
                 self.udp(&mut entry, source, identification, payload, moment);
                 self.put(place, entry);
             }
+            Header::Sctp { tag } => {
+                let chunks = match chunk::chunks(payload) {
+                    Ok(chunks) => chunks,
+                    Err(skip) => return self.ledger.skip(skip),
+                };
+                self.ledger.packets.delivered += 1;
+                let key = Key::Sctp(low, high);
+                let (place, entry) = self.table.take(&key);
+                let mut entry = self.association(entry, [source, destination], &chunks);
+                self.chunks(&mut entry, source, tag, &chunks, moment);
+                self.put(place, entry);
+            }
         }
     }
 
     /// The connection that a segment belongs to: the one that its addresses had so far, unless a SYN begins another.
-    fn stream(
-        &mut self,
-        entry: Option<Box<Entry>>,
-        source: SocketAddr,
-        destination: SocketAddr,
-        header: Tcp,
-    ) -> Box<Entry> {
+    fn stream(&mut self, entry: Option<Box<Entry>>, ends: [SocketAddr; 2], header: Tcp) -> Box<Entry> {
         let opening = match entry.as_deref() {
             Some(entry @ Entry { kind: Kind::Tcp(stream), .. }) if header.syn && !header.rst => {
-                Some(stream.opening(direction(entry, source), header))
+                Some(stream.opening(direction(entry, ends[0]), header))
             }
             _ => None,
         };
+        let answers = header.syn.then_some(header.acknowledgment.is_some());
+        self.continued(entry, opening, Beginning { ends, answers, kind: |_| Kind::Tcp(Stream::default()) })
+    }
+
+    /// The association that a packet belongs to: as [`Self::stream`], with INIT for SYN.
+    fn association(&mut self, entry: Option<Box<Entry>>, ends: [SocketAddr; 2], chunks: &[Chunk<'_>]) -> Box<Entry> {
+        let init = chunks.iter().find_map(|chunk| if let Chunk::Init(init) = chunk { Some(*init) } else { None });
+        let opening = match (entry.as_deref(), init) {
+            (Some(entry @ Entry { kind: Kind::Sctp(association), .. }), Some(init)) => {
+                Some(association.opening(direction(entry, ends[0]), init))
+            }
+            _ => None,
+        };
+        let answers = init.map(|init| init.answer);
+        self.continued(entry, opening, Beginning { ends, answers, kind: |client| Kind::Sctp(Association::new(client)) })
+    }
+
+    /// The connection that goes on with a packet, or begins with it.
+    fn continued(&mut self, entry: Option<Box<Entry>>, opening: Option<Opening>, packet: Beginning) -> Box<Entry> {
         match (entry, opening) {
             (Some(entry), None | Some(Opening::Same)) => entry,
             (Some(mut entry), Some(Opening::Simultaneous)) => {
-                entry.connection = self.connection(Transport::Tcp, None, false);
+                entry.connection = self.connection(entry.transport(), None, false);
+                if let Kind::Sctp(association) = &mut entry.kind {
+                    association.client = None;
+                }
                 entry
             }
-            (Some(entry), Some(Opening::New)) => {
-                self.close(entry);
-                self.stream(None, source, destination, header)
-            }
-            (None, _) => {
-                let (midstream, client) = (!header.syn, header.syn.then_some(Direction::Read));
-                let answer = header.syn && header.acknowledgment.is_some();
-                let ends = if answer { [destination, source] } else { [source, destination] };
-                self.begin(Kind::Tcp(Stream::default()), ends, client, midstream)
+            (replaced, _) => {
+                if let Some(entry) = replaced {
+                    self.close(entry);
+                }
+                let Beginning { ends: [source, destination], answers, kind } = packet;
+                let client = answers.map(|_| Direction::Read);
+                let ends = if answers == Some(true) { [destination, source] } else { [source, destination] };
+                self.begin(kind(client), ends, client, answers.is_none())
             }
         }
     }
@@ -271,6 +310,7 @@ where
     fn begin(&mut self, kind: Kind, ends: [SocketAddr; 2], client: Option<Direction>, midstream: bool) -> Box<Entry> {
         let transport = match &kind {
             Kind::Udp(_) => Transport::Udp,
+            Kind::Sctp(_) | Kind::SctpStream => Transport::Sctp,
             Kind::Tcp(_) | Kind::Recorded { .. } => Transport::Tcp,
         };
         let connection = self.connection(transport, client, midstream);
@@ -295,6 +335,67 @@ where
             Target { connection: &mut entry.connection, exchanges: &mut self.exchanges, ledger: &mut self.ledger };
         stream.segment(&arrival, &mut target);
         self.emit(entry);
+    }
+
+    fn chunks(&mut self, entry: &mut Entry, source: SocketAddr, tag: u32, chunks: &[Chunk<'_>], moment: Moment) {
+        entry.untimed |= moment.unknown;
+        let (direction, limit) = (direction(entry, source), self.options.limits.out_of_order);
+        let Kind::Sctp(association) = &mut entry.kind else { return };
+        let arrival = sctp::Arrival { direction, tag, time: moment.time, limit };
+        let steps = association.packet(arrival, chunks, &mut self.ledger.bytes);
+        self.carry_out(entry, steps);
+    }
+
+    fn carry_out(&mut self, entry: &mut Entry, steps: Vec<Step>) {
+        let now = self.now;
+        for step in steps {
+            match step {
+                Step::Piece(piece) => self.piece(entry, &piece),
+                Step::End(direction) => {
+                    self.each_stream(entry, |connection, exchanges| connection.end(direction, now, exchanges));
+                }
+                Step::Close => self.each_stream(entry, |connection, exchanges| connection.close(now, exchanges)),
+            }
+        }
+    }
+
+    /// Gives bytes to their stream's connection. What is missing before them is known to have passed.
+    fn piece(&mut self, entry: &mut Entry, piece: &Piece) {
+        let Piece { direction, position, lost, ref bytes, length, span, .. } = *piece;
+        self.begin_stream(entry, piece.stream);
+        let untimed = entry.untimed;
+        let Some(stream) = entry.stream(piece.stream) else { return };
+        stream.untimed |= untimed;
+        let (connection, exchanges) = (&mut stream.connection, &mut self.exchanges);
+        if connection.is_done() {
+            self.ledger.bytes.passed_over += length;
+            return;
+        }
+        if lost > 0 {
+            connection.flush_before(direction, position - lost, exchanges);
+            connection.flush_before(direction, position, exchanges);
+        }
+        connection.data(Layer::Socket, direction, Segment { position, bytes, length, span }, exchanges);
+        self.emit(stream);
+    }
+
+    /// Begins the connection of a stream that carries something for the first time.
+    fn begin_stream(&mut self, entry: &mut Entry, number: u16) {
+        let (Some(ends), None) = (entry.ends, entry.stream(number)) else { return };
+        let Kind::Sctp(association) = &mut entry.kind else { return };
+        let stream = self.begin(Kind::SctpStream, ends, association.client, association.midstream);
+        association.streams.insert(number, stream);
+    }
+
+    /// Does something with the connection of each stream of an entry.
+    fn each_stream(&mut self, entry: &mut Entry, act: impl Fn(&mut Connection, &mut Vec<Exchange>)) {
+        act(&mut entry.connection, &mut self.exchanges);
+        self.emit(entry);
+        let Kind::Sctp(association) = &mut entry.kind else { return };
+        for stream in association.streams.values_mut() {
+            act(&mut stream.connection, &mut self.exchanges);
+            self.emit(stream);
+        }
     }
 
     fn udp(&mut self, entry: &mut Entry, source: SocketAddr, identification: u16, payload: Wire<'_>, moment: Moment) {
@@ -382,8 +483,8 @@ where
         let before = |age| Time(self.now.0.saturating_sub(age));
         let (quiet, forget) = (before(self.options.limits.datagram_timeout_ns), before(FORGET_NS));
         while let Some((place, mut entry)) = self.table.take_quiet(quiet) {
-            entry.connection.tick(self.now, &mut self.exchanges);
-            self.emit(&mut entry);
+            let now = self.now;
+            self.each_stream(&mut entry, |connection, exchanges| connection.tick(now, exchanges));
             self.table.put_quiet(place, entry);
         }
         while let Some(entry) = self.table.remove_forgettable(forget) {
@@ -400,15 +501,27 @@ where
     }
 
     fn close(&mut self, mut entry: Box<Entry>) {
-        if let Kind::Tcp(stream) = &mut entry.kind {
-            let mut target =
-                Target { connection: &mut entry.connection, exchanges: &mut self.exchanges, ledger: &mut self.ledger };
-            stream.finish(self.now, &mut target);
-        } else {
-            entry.connection.close(self.now, &mut self.exchanges);
+        match &mut entry.kind {
+            Kind::Tcp(stream) => {
+                let connection = &mut entry.connection;
+                let mut target = Target { connection, exchanges: &mut self.exchanges, ledger: &mut self.ledger };
+                stream.finish(self.now, &mut target);
+            }
+            Kind::Sctp(association) => {
+                let mut steps = Vec::new();
+                association.finish(self.now, &mut steps);
+                self.carry_out(&mut entry, steps);
+            }
+            Kind::Udp(_) | Kind::SctpStream | Kind::Recorded { .. } => {
+                entry.connection.close(self.now, &mut self.exchanges);
+            }
         }
         self.emit(&mut entry);
         self.ledger.connection(entry.connection.counters());
+        let Kind::Sctp(association) = entry.kind else { return };
+        for stream in association.streams.into_values() {
+            self.close(stream);
+        }
     }
 
     /// Hands out what came of the last step.
@@ -422,7 +535,7 @@ where
         }
         let (process, info) = match &entry.kind {
             Kind::Recorded { process, info } => (process.as_ref(), info),
-            Kind::Tcp(_) | Kind::Udp(_) => (None, &described),
+            Kind::Tcp(_) | Kind::Udp(_) | Kind::Sctp(_) | Kind::SctpStream => (None, &described),
         };
         for mut exchange in self.exchanges.drain(..) {
             if entry.untimed {

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use hashbrown::HashMap;
 use protocols::{Connection, Time, Transport};
 
+use super::sctp::Association;
 use super::tcp::Stream;
 use crate::record::{ConnectionInfo, Process};
 
@@ -20,6 +21,8 @@ pub enum Key {
     Tcp(SocketAddr, SocketAddr),
     /// Both ends, the smaller one first.
     Udp(SocketAddr, SocketAddr),
+    /// Both ends, the smaller one first.
+    Sctp(SocketAddr, SocketAddr),
     /// The id that a recording gave it.
     Recorded(String),
 }
@@ -31,6 +34,11 @@ pub enum Kind {
     Tcp(Stream),
     /// Packets of UDP.
     Udp(super::udp::Copies),
+    /// An association of SCTP. The entry's connection is that of stream 0, which every association has (RFC 9260
+    /// section 3.3.2).
+    Sctp(Association),
+    /// Another stream of an association, inside of its entry.
+    SctpStream,
     /// A recording.
     Recorded {
         /// The process that was traced.
@@ -90,15 +98,34 @@ impl Entry {
         match &self.kind {
             Kind::Tcp(_) => Transport::Tcp,
             Kind::Udp(_) => Transport::Udp,
+            Kind::Sctp(_) | Kind::SctpStream => Transport::Sctp,
             Kind::Recorded { info, .. } => info.transport,
         }
+    }
+
+    /// The connection of a stream of an association.
+    pub fn stream(&mut self, number: u16) -> Option<&mut Self> {
+        if number == 0 {
+            return Some(self);
+        }
+        let Kind::Sctp(association) = &mut self.kind else { return None };
+        association.streams.get_mut(&number).map(Box::as_mut)
+    }
+
+    fn association(&self) -> Option<&Association> {
+        if let Kind::Sctp(association) = &self.kind { Some(association) } else { None }
+    }
+
+    fn connections(&self) -> usize {
+        1 + self.association().map_or(0, |association| association.streams.len())
     }
 
     fn forgettable(&self) -> bool {
         match &self.kind {
             Kind::Tcp(stream) => stream.closed,
+            Kind::Sctp(association) => association.closed,
             Kind::Udp(_) => true,
-            Kind::Recorded { .. } => self.connection.is_done(),
+            Kind::SctpStream | Kind::Recorded { .. } => self.connection.is_done(),
         }
     }
 }
@@ -123,12 +150,14 @@ pub struct Table {
     /// Connections with the stamp of when they were put there. One with another stamp since then is passed over.
     queues: [VecDeque<(u64, Place)>; 3],
     next_stamp: u64,
+    connections: usize,
     held: usize,
 }
 
 impl Table {
+    /// Connections that are not out for a packet.
     pub fn len(&self) -> usize {
-        self.places.len()
+        self.connections
     }
 
     /// Bytes that all connections hold.
@@ -155,11 +184,12 @@ impl Table {
     }
 
     fn enqueue(&mut self, place: Place, mut entry: Box<Entry>, queue: Queue) {
-        entry.held = entry.connection.held();
+        entry.held = entry.connection.held() + entry.association().map_or(0, Association::held);
         entry.stamp = self.next_stamp;
         entry.queue = queue;
         self.next_stamp += 1;
         self.held += entry.held;
+        self.connections += entry.connections();
         self.tidy(queue);
         self.queues[queue as usize].push_back((entry.stamp, place));
         if let Some(slot) = self.slots.get_mut(place.0) {
@@ -213,6 +243,7 @@ impl Table {
     fn take_from(&mut self, place: Place) -> Option<Box<Entry>> {
         let entry = self.slots.get_mut(place.0)?.entry.take()?;
         self.held -= entry.held;
+        self.connections -= entry.connections();
         Some(entry)
     }
 

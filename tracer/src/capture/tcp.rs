@@ -38,14 +38,25 @@ struct Half {
     acknowledged: u64,
     /// Positions of urgent bytes, in order. They are no part of what a receiver reads (tcp(7), SO_OOBINLINE).
     urgent: Vec<u64>,
-    doubt: Option<Doubt>,
+    doubt: Doubt,
 }
 
-/// An acknowledgment that waits for a second one.
-#[derive(Clone, Copy, Debug)]
-struct Doubt {
-    position: u64,
-    since: Time,
+/// The first of two acknowledgments, while the second is waited for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Doubt(Option<(u64, Time)>);
+
+impl Doubt {
+    /// Whether an acknowledgment waits for a second one.
+    pub fn is_open(self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Takes an acknowledgment of everything before `position`. The place that is certain with it, if it is the second.
+    pub fn acknowledge(&mut self, position: u64, time: Time) -> Option<u64> {
+        let (first, since) = *self.0.get_or_insert((position, time));
+        let certain = position >= first && time.0.saturating_sub(since.0) >= REORDERING_NS;
+        self.0.take_if(|_| certain).map(|_| first)
+    }
 }
 
 impl Half {
@@ -118,7 +129,8 @@ pub struct Target<'a> {
     pub ledger: &'a mut ReplayLedger,
 }
 
-fn index(direction: Direction) -> usize {
+/// Where a direction is in a pair of them.
+pub fn index(direction: Direction) -> usize {
     match direction {
         Direction::Read => 0,
         Direction::Write => 1,
@@ -227,17 +239,9 @@ impl Stream {
         if next.is_none_or(|next| half.read_position(position) <= next) {
             return;
         }
-        match half.doubt {
-            Some(doubt) if position >= doubt.position => {
-                if time.0.saturating_sub(doubt.since.0) >= REORDERING_NS {
-                    half.doubt = None;
-                    half.advance(number, position);
-                    let read = half.read_position(doubt.position);
-                    target.connection.flush_before(direction, read, target.exchanges);
-                }
-            }
-            Some(_) => {}
-            None => half.doubt = Some(Doubt { position, since: time }),
+        if let Some(certain) = half.doubt.acknowledge(position, time) {
+            half.advance(number, position);
+            target.connection.flush_before(direction, half.read_position(certain), target.exchanges);
         }
     }
 
@@ -358,7 +362,7 @@ impl Stream {
         for direction in [Direction::Read, Direction::Write] {
             let half = &self.halves[index(direction)];
             let known = target.connection.position(direction).is_some() && !target.connection.is_done();
-            if half.doubt.is_some() && known {
+            if half.doubt.is_open() && known {
                 target.connection.flush_before(direction, half.read_position(half.acknowledged), target.exchanges);
             }
         }

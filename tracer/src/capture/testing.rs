@@ -137,6 +137,24 @@ pub fn udp(source: &str, destination: &str, payload: &[u8]) -> Vec<u8> {
     out
 }
 
+/// An SCTP packet of these chunks. The checksum is left out.
+pub fn sctp(source: &str, destination: &str, tag: u32, chunks: &[Vec<u8>]) -> Vec<u8> {
+    let (source, destination): (SocketAddr, SocketAddr) = (source.parse().unwrap(), destination.parse().unwrap());
+    let [ports, tag] = [u32::from(source.port()) << 16 | u32::from(destination.port()), tag].map(u32::to_be_bytes);
+    let mut out = Vec::new();
+    let packet = [&ports[..], &tag, &[0; 4], &chunks.concat()].concat();
+    ip(source, destination).write(&mut out, etherparse::ip_number::SCTP, &packet).unwrap();
+    out
+}
+
+/// A chunk of SCTP, padded.
+pub fn chunk(kind: u8, flags: u8, body: &[u8]) -> Vec<u8> {
+    let [high, low] = (body.len() as u16 + 4).to_be_bytes();
+    let mut out = [&[kind, flags, high, low], body].concat();
+    out.resize(out.len().next_multiple_of(4), 0);
+    out
+}
+
 fn ip(source: SocketAddr, destination: SocketAddr) -> etherparse::PacketBuilderStep<etherparse::IpHeaders> {
     match (source, destination) {
         (SocketAddr::V4(source), SocketAddr::V4(destination)) => {

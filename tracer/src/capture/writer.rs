@@ -236,7 +236,7 @@ impl<W: Write> PcapngWriter<W> {
         };
         let transport = match description.connection.transport {
             Transport::Udp => udp_header(source.port(), destination.port(), made.length),
-            Transport::Tcp | Transport::Unix => tcp_header(source.port(), destination.port(), made),
+            Transport::Tcp | Transport::Unix | Transport::Sctp => tcp_header(source.port(), destination.port(), made),
         };
         let inner = made.length.saturating_add(transport.len() as u64);
         let protocol = if description.connection.transport == Transport::Udp { IpNumber::UDP } else { IpNumber::TCP };

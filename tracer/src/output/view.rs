@@ -106,8 +106,8 @@ impl<'a> Stats<'a> {
 pub(super) struct Connection<'a> {
     /// Unique for the tracer's run, the same from open to close.
     pub(super) id: &'a str,
-    /// "tcp", "udp" or "unix".
-    #[schemars(extend("enum" = ["tcp", "udp", "unix"]))]
+    /// "tcp", "udp", "unix" or "sctp".
+    #[schemars(extend("enum" = ["tcp", "udp", "unix", "sctp"]))]
     pub(super) transport: &'static str,
     pub(super) role: Role,
     /// The process's own end; absent if not known.
@@ -134,6 +134,7 @@ impl<'a> Connection<'a> {
                 Transport::Tcp => "tcp",
                 Transport::Udp => "udp",
                 Transport::Unix => "unix",
+                Transport::Sctp => "sctp",
             },
             role: info.role,
             local: info.known_local().map(End::new),
