@@ -468,12 +468,13 @@ fn data_by_other_numbers_is_not_understood() {
 fn a_stream_that_speaks_nothing_known_is_passed_over() {
     let mut talk = Talk::open();
     talk.say(C, 0, b"SSH-2.0-x\r\n");
+    talk.say(S, 0, b"SSH-2.0-y\r\n");
     talk.say(C, 0, &[7; 1000]);
     talk.say(C, 1, b"?a\n");
     talk.say(S, 1, b"!a\n");
     let outcome = talk.run();
     assert_eq!(outcome.lines(), ["cap-2: ?a -> !a"]);
-    assert_eq!((bytes(&outcome).delivered, bytes(&outcome).passed_over), (17, 1000));
+    assert_eq!((bytes(&outcome).delivered, bytes(&outcome).passed_over), (28, 1000));
 }
 
 #[test]
