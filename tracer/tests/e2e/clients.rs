@@ -17,7 +17,7 @@ fn audit(nginx: &Nginx, log: &[Value], outcome: &Outcome, context: &str) {
 #[test]
 fn curl() {
     for scheme in SCHEMES {
-        let row = (scheme == Scheme::Https).then(|| Row::new("OpenSSL", "dynamic symbols", "curl"));
+        let row = Row::openssl(scheme == Scheme::Https, "curl");
         let nginx = Nginx::start(NginxConfig::new(scheme));
         let upload = tempfile::NamedTempFile::new().expect("no temporary file");
         std::fs::write(upload.path(), vec![b'u'; 1 << 20]).expect("cannot write a temporary file");
@@ -91,7 +91,7 @@ assert len(connection.getresponse().read()) == 1 << 20
 sys.exit(42)
 "#;
     for scheme in SCHEMES {
-        let row = (scheme == Scheme::Https).then(|| Row::new("OpenSSL", "dynamic symbols", "Python ssl"));
+        let row = Row::openssl(scheme == Scheme::Https, "Python ssl");
         let nginx = Nginx::start(NginxConfig::new(scheme));
         let (name, port) = (scheme.to_string(), nginx.port.to_string());
         let outcome = Tracer::launch(&[], &["python3", "-c", SCRIPT, &name, &port]).wait();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
 use crate::support::mariadb::{Logged, MariaDb, PASSWORD};
-use crate::support::{Differences, Outcome, Place, Tracer, Wire, python, run};
+use crate::support::{Differences, Outcome, Place, Row, Tracer, Wire, python, run};
 
 /// How a client reaches the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,6 +217,7 @@ fn mariadb_serves() {
     for way in WAYS {
         let statements = statements(&data);
         let script = script(&statements);
+        let row = Row::openssl(way == Way::Tls, "mariadbd");
         let tracer = Tracer::attach(&[mariadb.pid()], &["--no-redact", "--max-capture", "256K"]);
         let words = way.client(&mariadb, &script);
         let output = Command::new(&words[0]).args(&words[1..]).output().expect("mariadb runs");
@@ -238,6 +239,7 @@ fn mariadb_serves() {
         }
         differences.assert_none(&format!("mariadb, {way:?}: {}", String::from_utf8_lossy(&output.stderr)));
         outcome.ledger().assert_nothing_lost();
+        row.into_iter().for_each(|row| row.passed(outcome.records()));
     }
 }
 
@@ -252,6 +254,7 @@ fn mariadb_asks() {
         let words = way.client(&mariadb, &script);
         let mut quiet = vec!["sh", "-c", r#"exec "$@" > /dev/null"#, "sh"];
         quiet.extend(words.iter().map(String::as_str));
+        let row = Row::openssl(way == Way::Tls, "mariadb");
         let outcome = Tracer::launch(&["--no-redact", "--max-capture", "256K"], &quiet).wait();
         outcome.assert_success();
         let records: Vec<Value> = outcome.records().collect();
@@ -262,6 +265,7 @@ fn mariadb_asks() {
         differences.assert_none(&format!("mariadb traced, {way:?}: {}", outcome.stderr));
         outcome.ledger().assert_balanced();
         outcome.ledger().assert_nothing_lost();
+        row.into_iter().for_each(|row| row.passed(outcome.records()));
     }
 }
 

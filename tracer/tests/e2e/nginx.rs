@@ -34,7 +34,7 @@ cases! {
 /// One record for each request, and every field of it as nginx and the client know it.
 fn every_exchange(config: NginxConfig) {
     let one = config.scheme == Scheme::Https && config.workers == 1 && config.sendfile;
-    let row = one.then(|| Row::new("OpenSSL", "dynamic symbols", "nginx"));
+    let row = Row::openssl(one, "nginx");
     let nginx = Nginx::start(config);
     let tracer = Tracer::attach(&[nginx.pid()], &[]);
     let calls = converse(&nginx);

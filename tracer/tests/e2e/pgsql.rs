@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::postgres::{Logged, PASSWORD, Postgres, program};
-use crate::support::{Differences, Outcome, Place, Server, Tracer, Wire, run, virtual_machine, wait_until};
+use crate::support::{Differences, Outcome, Place, Row, Server, Tracer, Wire, run, virtual_machine, wait_until};
 
 /// How a client reaches the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +162,7 @@ fn compare_statement(record: &Value, logged: &Logged, differences: &mut Differen
 fn psql_asks() {
     for way in WAYS {
         let postgres = way.server();
+        let row = Row::openssl(way == Way::Tls, "postgres");
         let tracer = Tracer::attach(&[postgres.pid()], &["--no-redact"]);
         let statements = statements(200_000);
         psql(&postgres, way, &script(&statements));
@@ -180,6 +181,7 @@ fn psql_asks() {
         }
         differences.assert_none(&format!("psql, {way:?}"));
         outcome.ledger().assert_nothing_lost();
+        row.into_iter().for_each(|row| row.passed(outcome.records()));
     }
 }
 
@@ -396,6 +398,7 @@ fn psql_traced() {
         launched.extend([program("psql"), "-X".into(), "-q".into(), "-o".into(), "/dev/null".into(), "-f".into()]);
         launched.push(file.path().to_str().expect("UTF-8").into());
         let launched: Vec<&str> = launched.iter().map(String::as_str).collect();
+        let row = Row::openssl(way == Way::Tls, "psql");
         let outcome = Tracer::launch(&["--no-redact"], &launched).wait();
         outcome.assert_success();
         let expected = expected(&statements);
@@ -405,5 +408,6 @@ fn psql_traced() {
         differences.assert_none(&format!("psql traced, {way:?}"));
         outcome.ledger().assert_balanced();
         outcome.ledger().assert_nothing_lost();
+        row.into_iter().for_each(|row| row.passed(outcome.records()));
     }
 }

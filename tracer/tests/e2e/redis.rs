@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::redis::{Redis, command, receive_reply};
-use crate::support::{Differences, Peer, Place, Tracer, Wire, run, virtual_machine};
+use crate::support::{Differences, Peer, Place, Row, Tracer, Wire, run, virtual_machine};
 
 /// A client of redis-server, and the records that its commands should make.
 struct Client {
@@ -369,6 +369,7 @@ fn pipelines() {
 fn redis_benchmark() {
     let count = if virtual_machine() { "2000" } else { "20000" };
     for (tls, pipeline) in [(false, "16"), (false, "1"), (true, "16")] {
+        let row = Row::openssl(tls, "redis-server");
         let redis = Redis::start(&[]);
         // What is not lost on a busy machine is what this is about, not how much is.
         let tracer = Tracer::attach(&[redis.pid()], &["--ring-size", "256M"]);
@@ -410,6 +411,7 @@ fn redis_benchmark() {
         differences.assert_none(&format!("redis-benchmark, TLS {tls}, -P {pipeline}"));
         assert_eq!(counted, calls, "TLS {tls}, -P {pipeline}: {:?}", outcome.ledger());
         outcome.ledger().assert_nothing_lost();
+        row.into_iter().for_each(|row| row.passed(outcome.records()));
     }
 }
 
@@ -469,6 +471,7 @@ fn redis_cli() {
     std::fs::write(input.path(), "SET a 1\nGET a\nGET none\nLRANGE a 0 1\nCLIENT ID\n").expect("cannot write a file");
     let input = input.path().to_str().expect("UTF-8");
     for (arguments, place, tls) in ways {
+        let row = Row::openssl(tls, "redis-cli");
         let script = r#"input=$1; shift; exec redis-cli "$@" < "$input" >&2"#;
         let mut launched = vec!["sh", "-c", script, "sh", input];
         launched.extend(arguments);
@@ -494,5 +497,6 @@ fn redis_cli() {
         differences.assert_none(&format!("redis-cli {arguments:?}: {}", outcome.stderr));
         outcome.ledger().assert_balanced();
         outcome.ledger().assert_nothing_lost();
+        row.into_iter().for_each(|row| row.passed(outcome.records()));
     }
 }

@@ -26,10 +26,15 @@ impl Row {
         Self { library: library.to_owned(), found: found.to_owned(), peer: peer.to_owned(), told: false }
     }
 
+    /// The row of a program that has OpenSSL as a library; of a test without TLS, none.
+    pub fn openssl(tls: bool, peer: &str) -> Option<Self> {
+        tls.then(|| Self::new("OpenSSL", "dynamic symbols", peer))
+    }
+
     /// The records of this row have been compared with the truth, and are right.
     pub fn passed(mut self, records: impl IntoIterator<Item = Value>) {
         let (mut roles, mut rungs) = (BTreeSet::new(), BTreeSet::new());
-        for record in records {
+        for record in records.into_iter().filter(|record| record["connection"]["tls"].is_object()) {
             for (set, field) in [(&mut roles, "role"), (&mut rungs, "tuple_source")] {
                 set.extend(record["connection"][field].as_str().map(str::to_owned));
             }
