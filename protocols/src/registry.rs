@@ -11,6 +11,9 @@ pub struct Registration {
     pub names: &'static [&'static str],
     /// Whether the protocol runs over this transport.
     pub carries: fn(Transport) -> bool,
+    /// Whether servers answer in it what is no request of it: then their answer alone, behind bytes that nothing
+    /// recognises, is enough.
+    pub answers_nonsense: bool,
     /// Judges the first bytes of one direction.
     pub infer: fn(head: &[u8], transport: Transport) -> Inference,
     /// A parser for one connection.

@@ -132,7 +132,7 @@ impl Connection {
         for registration in self.candidates.iter().filter(|r| (r.carries)(self.context.transport)) {
             let read = infer_half(registration, &self.halves.read, self.context.transport);
             let write = infer_half(registration, &self.halves.write, self.context.transport);
-            match self.weigh(read, write) {
+            match self.weigh(registration, read, write) {
                 Weight::Client(client) => return Verdict::Is(registration, client),
                 Weight::Wait => wait = true,
                 Weight::No => {}
@@ -143,12 +143,12 @@ impl Connection {
     }
 
     /// Whether a protocol's judgement of both directions is enough, and which direction is then the client's.
-    fn weigh(&self, read: Inference, write: Inference) -> Weight {
+    fn weigh(&self, registration: &Registration, read: Inference, write: Inference) -> Weight {
         let no = [read, write].contains(&Inference::No);
         let sure = [read, write].iter().any(|inference| matches!(inference, Inference::Sure(_)));
         let plausible = |inference: Inference| inference.sender().is_some();
         if no && !(self.context.midstream && sure) {
-            return self.weigh_answer(read, write);
+            return if registration.answers_nonsense { self.weigh_answer(read, write) } else { Weight::No };
         }
         let clients = [Direction::Read, Direction::Write].into_iter().filter(|&client| {
             let fits = |direction, inference: Inference| {

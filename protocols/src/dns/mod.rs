@@ -43,6 +43,7 @@ const PREFIX: usize = 2;
 pub static REGISTRATION: Registration = Registration {
     names: &[NAME],
     carries: |transport| transport != Transport::Unix,
+    answers_nonsense: false,
     infer: infer::infer,
     parser: |context| Box::new(Dns::new(context)),
     schema: |generator: &mut SchemaGenerator| {

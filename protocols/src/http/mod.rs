@@ -51,6 +51,7 @@ const NAME: &str = "http";
 pub const REGISTRATION: Registration = Registration {
     names: &[NAME],
     carries: |transport| transport != Transport::Udp,
+    answers_nonsense: true,
     infer: inference::infer,
     parser: |context| Box::new(conversation::Conversation::new(context)),
     schema: message::schema,

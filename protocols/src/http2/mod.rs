@@ -39,6 +39,7 @@ pub use types::{Calls, Common, Destination, ErrorCode, GrpcRequest, GrpcResponse
 pub const REGISTRATION: Registration = Registration {
     names: &["http", "grpc"],
     carries: |transport| transport != Transport::Udp,
+    answers_nonsense: false,
     infer: recognise::infer,
     parser: |context| Box::new(parse::Http2::new(context)),
     schema,

@@ -52,6 +52,7 @@ const NAME: &str = "mysql";
 pub static REGISTRATION: Registration = Registration {
     names: &[NAME],
     carries: |transport| transport != Transport::Udp,
+    answers_nonsense: false,
     infer: |head, _| recognise::infer(head),
     parser: |context| Box::new(Mysql::new(context)),
     schema: |generator| [generator.subschema_for::<types::Request>(), generator.subschema_for::<types::Response>()],

@@ -56,6 +56,7 @@ use crate::{
 pub static REGISTRATION: Registration = Registration {
     names: &["pgsql"],
     carries: |transport| transport != Transport::Udp,
+    answers_nonsense: false,
     infer: |head, _| infer(head),
     parser: |context| Box::new(Pgsql::new(context)),
     schema: |generator| [generator.subschema_for::<types::Request>(), generator.subschema_for::<types::Response>()],

@@ -40,6 +40,7 @@ const NAME: &str = "redis";
 pub static REGISTRATION: Registration = Registration {
     names: &[NAME],
     carries: |transport| transport != Transport::Udp,
+    answers_nonsense: false,
     infer: |head, _| infer::infer(head),
     parser: |context| Box::new(Redis::new(&context)),
     schema: |generator: &mut SchemaGenerator| {

@@ -323,6 +323,7 @@ pub fn render(mut exchange: Exchange, origin: Origin<'_>) -> Value {
 pub static LINES: Registration = Registration {
     names: &["lines"],
     carries: |_| true,
+    answers_nonsense: true,
     infer: |head, _| match head.first() {
         Some(b'?') => Inference::Sure(Sender::Client),
         Some(b'!') => Inference::Sure(Sender::Server),
