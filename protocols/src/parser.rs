@@ -35,6 +35,21 @@ pub enum Transport {
     Sctp,
 }
 
+impl Transport {
+    /// Every transport.
+    pub const ALL: [Self; 4] = [Self::Tcp, Self::Udp, Self::Unix, Self::Sctp];
+
+    /// As printed in records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Unix => "unix",
+            Self::Sctp => "sctp",
+        }
+    }
+}
+
 /// What a parser is told when it is made.
 #[derive(Clone, Copy, Debug)]
 pub struct Context {

@@ -73,7 +73,7 @@ impl Annotation {
         let mut text = |key: &str, value: &str| field(key, value.as_bytes());
         text("event", self.event.name());
         text("connection", &self.info.id);
-        text("transport", transport_name(self.info.transport));
+        text("transport", self.info.transport.name());
         text("role", self.info.role.name());
         text("midstream", if self.midstream { "true" } else { "false" });
         text("tuple_source", tuple_source_name(self.info.tuple_source));
@@ -161,7 +161,7 @@ impl Fields<'_> {
         let tls = self.text("tls").and_then(|name| TLS_LIBRARIES.into_iter().find(|library| *library == name));
         Some(ConnectionInfo {
             id: self.text("connection")?,
-            transport: TRANSPORTS.into_iter().find(|known| transport_name(*known) == transport)?,
+            transport: Transport::ALL.into_iter().find(|known| known.name() == transport)?,
             role: ROLES.into_iter().find(|known| known.name() == role)?,
             local: self.optional("local", |fields| fields.endpoint("local"))?,
             remote: self.optional("remote", |fields| fields.endpoint("remote"))?,
@@ -234,7 +234,6 @@ impl Event {
 
 const LAYERS: [Layer; 2] = [Layer::Socket, Layer::Tls];
 const ROLES: [Role; 3] = [Role::Server, Role::Client, Role::Unknown];
-const TRANSPORTS: [Transport; 4] = [Transport::Tcp, Transport::Udp, Transport::Unix, Transport::Sctp];
 const TLS_LIBRARIES: [&str; 7] = ["openssl", "boringssl", "gnutls", "nss", "go", "rustls", "ktls"];
 const TUPLE_SOURCES: [TupleSource; 6] = [
     TupleSource::Socket,
@@ -256,15 +255,6 @@ fn layer_name(layer: Layer) -> &'static str {
     match layer {
         Layer::Socket => "socket",
         Layer::Tls => "tls",
-    }
-}
-
-fn transport_name(transport: Transport) -> &'static str {
-    match transport {
-        Transport::Tcp => "tcp",
-        Transport::Udp => "udp",
-        Transport::Unix => "unix",
-        Transport::Sctp => "sctp",
     }
 }
 

@@ -107,7 +107,7 @@ pub(super) struct Connection<'a> {
     /// Unique for the tracer's run, the same from open to close.
     pub(super) id: &'a str,
     /// "tcp", "udp", "unix" or "sctp".
-    #[schemars(extend("enum" = ["tcp", "udp", "unix", "sctp"]))]
+    #[schemars(extend("enum" = Transport::ALL.map(Transport::name)))]
     pub(super) transport: &'static str,
     pub(super) role: Role,
     /// The process's own end; absent if not known.
@@ -130,12 +130,7 @@ impl<'a> Connection<'a> {
     fn new(info: &'a ConnectionInfo) -> Self {
         Self {
             id: &info.id,
-            transport: match info.transport {
-                Transport::Tcp => "tcp",
-                Transport::Udp => "udp",
-                Transport::Unix => "unix",
-                Transport::Sctp => "sctp",
-            },
+            transport: info.transport.name(),
             role: info.role,
             local: info.known_local().map(End::new),
             remote: info.known_remote().map(End::new),
