@@ -266,7 +266,10 @@ fn nonsense_that_is_answered() {
         (Server, refusal),
         (Server, b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na"),
     ];
-    assert!(records(in_a_row).iter().all(|record| record["request"].is_null() || record["response"].is_null()));
+    let unpaired = records(in_a_row);
+    assert!(unpaired.iter().all(|record| record["request"].is_null() || record["response"].is_null()));
+    let statuses = unpaired.iter().filter_map(|record| record["response"]["status"].as_u64());
+    assert_eq!(statuses.collect::<Vec<_>>(), [400, 200]);
 }
 
 #[test]
