@@ -67,6 +67,8 @@ struct Mysql {
     compressed_client: compress::Stream,
     compressed_server: compress::Stream,
     session: Session,
+    /// The server goes on although the answer to its greeting has not come.
+    impatient: bool,
 }
 
 impl Mysql {
@@ -77,6 +79,7 @@ impl Mysql {
             compressed_client: compress::Stream::default(),
             compressed_server: compress::Stream::default(),
             session: Session::new(context),
+            impatient: false,
         }
     }
 
@@ -109,6 +112,11 @@ impl Mysql {
         };
         let session = &self.session;
         framer.take(input, |head| session.keep(side, head.code))
+    }
+
+    /// Whether the server's bytes come before the client's answer to the greeting, which says how to read them.
+    fn is_early(&self) -> bool {
+        self.session.phase == Phase::Login && !self.impatient && !self.server.is_inside()
     }
 
     /// Where the login was not seen, the first command shows whether the connection is compressed.
@@ -258,6 +266,9 @@ impl Mysql {
 
 impl Parser for Mysql {
     fn step(&mut self, side: Side, input: Input<'_>, out: &mut Output<'_>) -> Step {
+        if side == Side::Server && self.is_early() {
+            return Step::Wait;
+        }
         if self.is_compressed(side, input.bytes) {
             return self.step_compressed(side, input, out);
         }
@@ -332,6 +343,15 @@ impl Parser for Mysql {
             self.session.saw_server();
         }
         recognise::boundary(side, bytes, transfer_start, expects)
+    }
+
+    fn lose_patience(&mut self, side: Side) -> bool {
+        self.impatient |= side == Side::Server;
+        side == Side::Server
+    }
+
+    fn stop_waiting(&mut self, side: Side) {
+        self.lose_patience(side);
     }
 
     fn end(&mut self, side: Side, _rest: &[u8], _at: Time, out: &mut Output<'_>) {

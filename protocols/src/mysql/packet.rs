@@ -219,6 +219,11 @@ impl Framer {
         &mut self.rest
     }
 
+    /// Whether a packet has begun that has not ended.
+    pub(super) fn is_inside(&self) -> bool {
+        self.partial.is_some()
+    }
+
     /// What was seen of a packet of which no more comes.
     pub(super) fn cut(&mut self) -> Option<Packet<'static>> {
         let hole = Some(Hole::CLOSED);

@@ -558,6 +558,46 @@ fn a_command_ahead_of_the_answer_to_the_login() {
     }
 }
 
+/// How to read what follows a greeting is in the client's answer, also where that is compressed from then on.
+#[test]
+fn what_a_server_says_behind_its_greeting_waits_for_the_login() {
+    const COMPRESS: u64 = 1 << 5;
+    let greeting = greeting();
+    let (start, rest) = greeting.split_at(54);
+    let mut another = greeting.clone();
+    another[5] = b'9';
+    for (name, behind, capabilities) in [
+        ("the start of a packet", vec![0xff, 0xff, 0, 0, 0], USUAL),
+        ("the start of an outer packet", vec![0xff, 0xff, 0, 0, 0], USUAL | COMPRESS),
+        ("another greeting", another, USUAL),
+    ] {
+        let login = [login_as(1, capabilities), query("SET a = 1")].concat();
+        let rest = [rest, &behind].concat();
+        let talk = [(S, start), (C, &login[..]), (S, &rest[..])];
+        let records = assert_split_invariant(&REGISTRATION, &talk);
+        let query = records.iter().filter(|record| record["request"]["command"] == "query").count();
+        assert_eq!(query, 1, "{name}: {records:#?}");
+        let unanswered = |it: &Value| it["response"].is_null() && it["reasons"] != json!([]);
+        assert!(records.iter().all(|it| it["request"]["server_version"] == "8.0.36"), "{name}: {records:#?}");
+        assert!(records.iter().all(unanswered), "{name}: {records:#?}");
+    }
+}
+
+#[test]
+fn a_server_that_loses_patience_with_a_client_is_heard() {
+    let goodbye = error(1, 1158, "08S01", "Got an error reading communication packets");
+    let talk = [(S, greeting()), (S, goodbye)];
+    let mut conversation = Conversation::new(&REGISTRATION, context(Transport::Tcp, false));
+    talk.iter().for_each(|(side, bytes)| conversation.say(*side, bytes));
+    let records = conversation.take();
+    assert_eq!(records, assert_split_invariant(&REGISTRATION, &script(&talk)));
+    assert_eq!(records.len(), 1, "{records:#?}");
+    assert_eq!(
+        (&records[0]["response"]["error_code"], &records[0]["reasons"]),
+        (&json!(1158), &json!(["unsolicited"]))
+    );
+}
+
 #[test]
 fn a_login_that_is_refused_behind_a_command_has_a_number() {
     let refused = error(2, 1045, "28000", "Access denied");
