@@ -36,7 +36,7 @@ mod tests;
 mod types;
 mod wire;
 
-use packet::{Framer, Packet, Taken};
+use packet::{Framer, Head, Packet, Taken};
 use session::{Control, Phase, Session};
 
 use crate::parser::Mark;
@@ -67,8 +67,8 @@ struct Mysql {
     compressed_client: compress::Stream,
     compressed_server: compress::Stream,
     session: Session,
-    /// The server goes on although the answer to its greeting has not come.
-    impatient: bool,
+    /// Of each side: it goes on although what it waits for has not come.
+    impatient: [bool; 2],
 }
 
 impl Mysql {
@@ -79,7 +79,7 @@ impl Mysql {
             compressed_client: compress::Stream::default(),
             compressed_server: compress::Stream::default(),
             session: Session::new(context),
-            impatient: false,
+            impatient: [false; 2],
         }
     }
 
@@ -114,9 +114,17 @@ impl Mysql {
         framer.take(input, |head| session.keep(side, head.code))
     }
 
-    /// Whether the server's bytes come before the client's answer to the greeting, which says how to read them.
-    fn is_early(&self) -> bool {
-        self.session.phase == Phase::Login && !self.impatient && !self.server.is_inside()
+    /// Whether a packet of `side` comes before what says how to read it. The server's next words after its greeting
+    /// depend on the client's answer; a command that the client sends with its login, on whether that succeeds.
+    fn is_early(&self, side: Side, bytes: &[u8]) -> bool {
+        let early = match side {
+            Side::Server => self.session.phase == Phase::Login && !self.server.is_inside(),
+            Side::Client => {
+                let is_command = || Head::read(bytes).is_ok_and(|head| head.sequence == 0);
+                self.session.awaits_login() && !self.client.is_inside() && is_command()
+            }
+        };
+        early && !self.impatient[side as usize]
     }
 
     /// Where the login was not seen, the first command shows whether the connection is compressed.
@@ -266,7 +274,7 @@ impl Mysql {
 
 impl Parser for Mysql {
     fn step(&mut self, side: Side, input: Input<'_>, out: &mut Output<'_>) -> Step {
-        if side == Side::Server && self.is_early() {
+        if self.is_early(side, input.bytes) {
             return Step::Wait;
         }
         if self.is_compressed(side, input.bytes) {
@@ -346,8 +354,8 @@ impl Parser for Mysql {
     }
 
     fn lose_patience(&mut self, side: Side) -> bool {
-        self.impatient |= side == Side::Server;
-        side == Side::Server
+        self.impatient[side as usize] = true;
+        true
     }
 
     fn stop_waiting(&mut self, side: Side) {

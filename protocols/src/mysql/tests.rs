@@ -545,7 +545,7 @@ fn a_command_ahead_of_the_answer_to_the_login() {
         (
             "a switch",
             vec![packet(2, &[b"\xfemysql_native_password\0salt\0"])],
-            vec![login(json!("unknown"), json!(["closed"])), set("", json!(["closed"]))],
+            vec![login(Value::Null, json!(["no_response"])), set("", json!(["no_response"]))],
         ),
         (
             "denied",
@@ -556,6 +556,16 @@ fn a_command_ahead_of_the_answer_to_the_login() {
     ] {
         assert_eq!(ahead(&answers).iter().map(brief).collect::<Vec<_>>(), expected, "{name}");
     }
+}
+
+#[test]
+fn a_compressed_command_may_come_with_the_login() {
+    const COMPRESS: u64 = 1 << 5;
+    let login = [login_as(1, USUAL | COMPRESS), outer(0, &query("SET a = 1"), true)].concat();
+    let talk = [(S, greeting()), (C, login), (S, ok(2)), (S, outer(1, &ok(1), false))];
+    let records = assert_split_invariant(&REGISTRATION, &script(&talk));
+    assert_eq!(records.len(), 1, "{records:#?}");
+    assert_eq!((&records[0]["response"]["status"], &records[0]["reasons"]), (&json!("ok"), &json!([])));
 }
 
 /// How to read what follows a greeting is in the client's answer, also where that is compressed from then on.

@@ -184,6 +184,16 @@ impl Session {
         self.next_sequence.filter(|_| self.phase == Phase::Auth)
     }
 
+    /// Whether it is not known yet, and may be soon, how the login ends.
+    pub(super) fn awaits_login(&self) -> bool {
+        self.phase == Phase::Auth && !self.is_login_missed()
+    }
+
+    /// Whether the answer to the login may be in what is missing.
+    fn is_login_missed(&self) -> bool {
+        self.missed_login || self.blind.is_some()
+    }
+
     fn is_authenticating(&self) -> bool {
         self.queue.front().is_some_and(|front| front.kind == Kind::Auth) && self.reply.has_begun()
     }
@@ -194,9 +204,9 @@ impl Session {
         match self.phase {
             Phase::Greeting | Phase::Login => self.log_in(packet, out),
             Phase::Auth if packet.sequence == 0 => {
-                // The client does not wait for the answer to its login, unless that was missed.
+                // The answer to the login has not come, unless it was missed.
                 let sequence = self.next_sequence;
-                let missed = self.missed_login || self.blind.is_some();
+                let missed = self.is_login_missed();
                 let login = self.login.take().filter(|_| !missed);
                 self.begin_commands();
                 self.next_sequence = sequence.filter(|_| login.is_some());
