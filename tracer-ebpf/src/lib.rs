@@ -136,8 +136,8 @@ pub mod socket_flag {
     pub const READ_SEEN: u32 = 8;
     /// Something has been written to it.
     pub const WRITE_SEEN: u32 = 16;
-    /// A plaintext protocol has been recognised (set by user space): no need to look for TLS.
-    pub const PLAIN: u32 = 32;
+    /// It is [`TLS`] for no other reason than that one side has sent a hello message.
+    pub const HELLO: u32 = 32;
     /// Left out, for a time at least: it has been counted as shed.
     pub const SHED: u32 = 64;
 }

@@ -12,7 +12,7 @@ use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
-use tracer_ebpf::tls::{FINGERPRINT, is_record, is_unpredictable};
+use tracer_ebpf::tls::{FINGERPRINT, HEAD, is_hello, is_record, is_unpredictable};
 use tracer_ebpf::{SessionKey, process_flag, program, source, switch};
 
 use crate::counters::hit;
@@ -98,13 +98,34 @@ fn sent<S: Source>(source: S, pid_tgid: u64, connection: u64) -> u32 {
 /// Whether what a transfer has moved begins like a TLS record.
 #[inline(always)]
 pub fn begins(transfer: &Transfer, source: impl Source) -> bool {
-    transfer.result >= 4 && transfer.flags & MSG_PEEK == 0 && begins_like_record(source) != 0
+    transfer.result >= 4 && transfer.flags & MSG_PEEK == 0 && beginning(source) == RECORD
+}
+
+/// Whether the four bytes or more that a transfer has moved begin otherwise.
+#[inline(always)]
+pub fn is_no_record(source: impl Source) -> bool {
+    beginning(source) == OTHER
+}
+
+/// What the first bytes of a transfer are; 0: they are not shown, or not in one piece.
+const RECORD: u32 = 1;
+const OTHER: u32 = 2;
+
+#[inline(never)]
+fn beginning<S: Source>(source: S) -> u32 {
+    let Some([a, b, c, d]) = head::<4>(source) else { return 0 };
+    if is_record(&[a, b, c, d, 0, 0]) { RECORD } else { OTHER }
+}
+
+/// Whether a transfer begins with a hello message.
+#[inline(always)]
+pub fn greets(source: impl Source) -> bool {
+    begins_with_hello(source) != 0
 }
 
 #[inline(never)]
-fn begins_like_record<S: Source>(source: S) -> u32 {
-    let Some([a, b, c, d]) = head::<4>(source) else { return 0 };
-    u32::from(is_record(&[a, b, c, d, 0, 0]))
+fn begins_with_hello<S: Source>(source: S) -> u32 {
+    u32::from(head::<HEAD>(source).as_ref().is_some_and(is_hello))
 }
 
 /// The first bytes of a transfer, where they are in one piece.

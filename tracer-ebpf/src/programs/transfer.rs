@@ -101,7 +101,7 @@ fn stream(transfer: &Transfer, socket: &mut Socket, pid_tgid: u64, source: impl 
             || rustls::carries(transfer, pid_tgid, socket.id, source)
     };
     if nested || go::bind(pid_tgid, socket.id) || carries(transfer) {
-        socket.flags |= socket_flag::TLS;
+        socket.flags = socket.flags & !socket_flag::HELLO | socket_flag::TLS;
         if !shed::takes_socket(socket) {
             socket::announce(transfer.sk, socket, transfer.program(), pid_tgid);
         }
@@ -110,7 +110,7 @@ fn stream(transfer: &Transfer, socket: &mut Socket, pid_tgid: u64, source: impl 
         return;
     }
     let length = transfer.result as u64;
-    if socket.flags & socket_flag::TLS != 0 {
+    if socket.flags & socket_flag::TLS != 0 && !refuses_tls(transfer, socket, source) {
         count(|counters| {
             counters.bytes_seen += length;
             counters.bytes_ciphertext += length;
@@ -159,8 +159,24 @@ fn stream(transfer: &Transfer, socket: &mut Socket, pid_tgid: u64, source: impl 
     };
     if parts(&mut data, &buffers, look) == Shipped::Ciphertext {
         socket.flags |= socket_flag::TLS;
+        if ciphertext::greets(source) {
+            socket.flags |= socket_flag::HELLO;
+        }
         count(|counters| counters.bytes_ciphertext += length);
     }
+}
+
+/// Whether a transfer answers the other side's hello message with something else than TLS: a server that speaks none
+/// says so in its own protocol. If so, its connection carries no TLS.
+#[inline(always)]
+fn refuses_tls(transfer: &Transfer, socket: &mut Socket, source: impl crate::source::Source) -> bool {
+    let seen = if transfer.write { socket_flag::WRITE_SEEN } else { socket_flag::READ_SEEN };
+    if socket.flags & socket_flag::HELLO == 0 || socket.flags & seen != 0 || transfer.result < 4 {
+        return false;
+    }
+    let refuses = ciphertext::is_no_record(source);
+    socket.flags &= if refuses { !(socket_flag::TLS | socket_flag::HELLO) } else { !socket_flag::HELLO };
+    refuses
 }
 
 /// A read of nothing ends the stream, unless nothing was asked for.
@@ -219,13 +235,7 @@ fn look_for_tls(transfer: &Transfer, socket: &mut Socket) -> LookForTls {
     let seen = if transfer.write { socket_flag::WRITE_SEEN } else { socket_flag::READ_SEEN };
     let first = socket.flags & seen == 0;
     socket.flags |= seen;
-    if socket.flags & socket_flag::PLAIN != 0 {
-        LookForTls::No
-    } else if first {
-        LookForTls::Record
-    } else {
-        LookForTls::Hello
-    }
+    if first { LookForTls::Record } else { LookForTls::Hello }
 }
 
 /// Pieces that any kernel is given.

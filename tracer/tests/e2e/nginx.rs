@@ -65,22 +65,29 @@ fn the_witnesses_agree() {
     }
 }
 
-/// A client of something else: what it said is no request, and the refusal says so.
+/// A client of something else: what it said is no request, and the refusal says so. What begins like TLS is counted
+/// as ciphertext, and not looked at.
 #[test]
 fn nonsense_is_refused() {
-    let nginx = Nginx::start(NginxConfig::new(Scheme::Http));
-    let tracer = Tracer::attach(&[nginx.pid()], &[]);
-    let mut client = TcpStream::connect(("127.0.0.1", nginx.port)).expect("nginx listens");
-    client.write_all(b"SSH-2.0-OpenSSH_9.2\r\n").expect("nginx reads");
-    client.read_to_end(&mut Vec::new()).expect("nginx answers and closes");
-    let [logged] = &nginx.wait_for_log(1)[..] else { panic!("one line") };
-    tracer.wait_for(1);
-    let outcome = tracer.stop();
-    let [record] = &outcome.records().collect::<Vec<_>>()[..] else { panic!("one record") };
-    assert_eq!(record["request"], Value::Null);
-    assert_eq!(record["integrity"]["reasons"], json!(["unsolicited", "parse_error"]));
-    assert_eq!(record["response"]["status"], logged["status"]);
-    outcome.ledger().assert_nothing_lost();
+    let hello = [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], &[7; 506]].concat();
+    for (said, reasons) in [
+        (&b"SSH-2.0-OpenSSH_9.2\r\n"[..], json!(["unsolicited", "parse_error"])),
+        (&hello, json!(["unsolicited"])),
+    ] {
+        let nginx = Nginx::start(NginxConfig::new(Scheme::Http));
+        let tracer = Tracer::attach(&[nginx.pid()], &[]);
+        let mut client = TcpStream::connect(("127.0.0.1", nginx.port)).expect("nginx listens");
+        client.write_all(said).expect("nginx reads");
+        client.read_to_end(&mut Vec::new()).expect("nginx answers and closes");
+        let [logged] = &nginx.wait_for_log(1)[..] else { panic!("one line") };
+        tracer.wait_for(1);
+        let outcome = tracer.stop();
+        let [record] = &outcome.records().collect::<Vec<_>>()[..] else { panic!("one record") };
+        assert_eq!(record["request"], Value::Null);
+        assert_eq!(record["integrity"]["reasons"], reasons);
+        assert_eq!(record["response"]["status"], logged["status"]);
+        outcome.ledger().assert_nothing_lost();
+    }
 }
 
 /// Exchanges of every shape, one after another on one connection.

@@ -262,19 +262,11 @@ fn take_note<S: Source>(source: S, length: u64, sk: u64, connection: u64, pid_tg
     if let Some(mark) = user::<Mark>(base + length - TAG) {
         RUSTLS_RECEIVED.put(&ReceivedKey { tgid, mark }, &received, 0);
     }
-    let mut at = 0;
+    let next = |at: u64| {
+        if at + RECORD_HEAD + NONCE + TAG <= length { at + beginning(base + at, tgid, &received) } else { at }
+    };
     // A client's end of the handshake is two records, and its first request may come with it.
-    macro_rules! records {
-        ($($_number:literal)*) => {
-            $(
-                let _ = $_number;
-                if at + RECORD_HEAD + NONCE + TAG <= length {
-                    at += beginning(base + at, tgid, &received);
-                }
-            )*
-        };
-    }
-    records! { 1 2 3 4 }
+    next(next(next(next(0))));
     0
 }
 
