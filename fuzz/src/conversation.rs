@@ -245,7 +245,7 @@ impl Talk {
             passed.swap(0, 1);
         }
         if self.records.iter().any(|record| record["protocol"] == "mysql") {
-            // The packet around compressed ones counts as a whole when it begins, and its end may never come.
+            // A packet has its share of the compressed one around it, of which less may have come.
             passed.iter_mut().for_each(|passed| *passed += MYSQL_OUTER);
         }
         // Either side may ask in DNS, and push in HTTP/2.

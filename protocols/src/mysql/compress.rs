@@ -131,14 +131,19 @@ pub(super) struct Current {
     becomes: u32,
     decoder: Decoder,
     first: Span,
-    /// Some of its content was given.
-    pub(super) begun: bool,
+    /// Bytes on the wire, header included.
+    size: u64,
+    /// How many of them a packet was charged with, or none will be.
+    charged: u64,
+    /// How much of its content was given.
+    given: u64,
 }
 
 impl Current {
     fn new(outer: Outer, first: Span) -> Self {
         let decoder = if outer.becomes == 0 { Decoder::Stored } else { Decoder::Unknown };
-        Self { left: outer.length, becomes: outer.becomes, decoder, first, begun: false }
+        let size = HEADER as u64 + u64::from(outer.length);
+        Self { left: outer.length, becomes: outer.becomes, decoder, first, size, charged: 0, given: 0 }
     }
 
     /// Takes some of `payload`: says how much, and what it holds. There may be more where nothing is left to take.
@@ -177,6 +182,33 @@ impl Current {
     /// Passes over the rest.
     pub(super) fn ignore(&mut self) {
         self.decoder = Decoder::Ignored;
+        self.charged = self.size;
+    }
+
+    /// Notes that some content was given; says how much was given before.
+    pub(super) fn give(&mut self, content: &[u8]) -> u64 {
+        let before = self.given;
+        self.given += content.len() as u64;
+        before
+    }
+
+    /// The bytes on the wire of its content up to `end` that were not charged: of what was compressed as one, each
+    /// packet has its share by length.
+    pub(super) fn charge(&mut self, end: u64) -> u64 {
+        let payload = self.size - HEADER as u64;
+        let content = if self.becomes == 0 { payload } else { self.becomes.into() };
+        self.charge_up_to(HEADER as u64 + payload * end.min(content) / content.max(1))
+    }
+
+    /// All bytes on the wire that were not charged: what the compression writes behind the last packet is that packet's.
+    pub(super) fn charge_rest(&mut self) -> u64 {
+        self.charge_up_to(self.size)
+    }
+
+    fn charge_up_to(&mut self, bytes: u64) -> u64 {
+        let more = bytes.saturating_sub(self.charged);
+        self.charged += more;
+        more
     }
 }
 
@@ -216,9 +248,12 @@ impl Stream {
     /// Reads a header; `None` if it is not all there.
     pub(super) fn header(&mut self, input: Input<'_>) -> Option<()> {
         let outer = Outer::read(input.bytes)?;
-        // All of it: what the compression writes behind the last packet is that packet's.
-        self.uncharged += HEADER as u64 + u64::from(outer.length);
-        self.current = Some(Current::new(outer, input.span(0))).filter(|current| !current.is_over());
+        let mut current = Current::new(outer, input.span(0));
+        if current.is_over() {
+            self.uncharged += current.charge_rest();
+        } else {
+            self.current = Some(current);
+        }
         Some(())
     }
 
@@ -230,7 +265,6 @@ impl Stream {
     /// Bytes are missing. Says whether the end of the outer packet is still known.
     pub(super) fn lose(&mut self, length: u64) -> bool {
         self.lose_content();
-        self.uncharged = 0;
         let left = self.current.as_ref().and_then(|current| u64::from(current.left).checked_sub(length));
         let Some((current, left)) = self.current.as_mut().zip(left.and_then(|left| u32::try_from(left).ok())) else {
             self.current = None;
@@ -248,6 +282,7 @@ impl Stream {
     pub(super) fn lose_content(&mut self) {
         self.carry.clear();
         self.pass = 0;
+        self.uncharged = 0;
         self.lost = true;
     }
 }

@@ -151,8 +151,7 @@ impl Mysql {
                 Ok((consumed, content)) => {
                     at += consumed;
                     let span = compress::Stream::span(&current, input, at);
-                    let starts = !content.is_empty() && !std::mem::replace(&mut current.begun, true);
-                    if let Control::Stop(handoff) = self.content(side, &content, span, starts, out) {
+                    if let Control::Stop(handoff) = self.content(side, &content, &mut current, span, out) {
                         return Step::Stop { consumed: at.max(1), handoff };
                     }
                 }
@@ -166,8 +165,12 @@ impl Mysql {
             self.stream(side).current = Some(current);
             return Step::Consumed(at);
         }
-        let last = input.span(at.saturating_sub(1));
-        let packet = self.stream(side).last.take().map(|packet| Packet { last: Some(last), ..packet });
+        let (last, rest) = (input.span(at.saturating_sub(1)), current.charge_rest());
+        let stream = self.stream(side);
+        let packet = stream.last.take().map(|it| Packet { last: Some(last), bytes: it.bytes + rest, ..it });
+        if packet.is_none() && !stream.lost {
+            stream.uncharged += rest;
+        }
         match packet.map_or(Control::Go, |packet| self.packet(side, &packet, out)) {
             Control::Go => {}
             Control::Stop(handoff) => return Step::Stop { consumed: at.max(1), handoff },
@@ -176,16 +179,26 @@ impl Mysql {
         Step::Consumed(at)
     }
 
-    /// Takes some of what outer packets hold. `starts`: it is the first of its outer packet.
-    fn content(&mut self, side: Side, content: &[u8], span: Span, starts: bool, out: &mut Output<'_>) -> Control {
+    /// Takes some of what outer packets hold.
+    fn content(
+        &mut self,
+        side: Side,
+        content: &[u8],
+        current: &mut compress::Current,
+        span: Span,
+        out: &mut Output<'_>,
+    ) -> Control {
         if content.is_empty() {
             return Control::Go;
         }
+        let given = current.give(content);
+        let starts = given == 0;
         if self.stream(side).lost && !(starts && self.begins(side, content)) {
-            self.stream(side).uncharged = 0;
+            current.charge(given + content.len() as u64);
             return Control::Go;
         }
         let mut carry = std::mem::take(&mut self.stream(side).carry);
+        let carried = carry.len();
         carry.extend_from_slice(content);
         let marks = [Mark { offset: 0, span, transfer_start: starts }];
         let mut at = 0;
@@ -206,7 +219,8 @@ impl Mysql {
                 break;
             }
             at += consumed;
-            self.charge(side, packet);
+            let end = given + at.saturating_sub(carried) as u64;
+            self.charge(side, packet, current.charge(end));
         }
         self.stream(side).carry = carry.get(at..).unwrap_or_default().to_vec();
         Control::Go
@@ -236,9 +250,10 @@ impl Mysql {
 
     /// A packet from compressed content is charged with the bytes on the wire since the one before. If it is the last
     /// of its outer packet, it ends where that ends.
-    fn charge(&mut self, side: Side, packet: Option<Packet<'_>>) {
-        let Some(packet) = packet else { return };
+    fn charge(&mut self, side: Side, packet: Option<Packet<'_>>, more: u64) {
         let stream = self.stream(side);
+        stream.uncharged += more;
+        let Some(packet) = packet else { return };
         let bytes = std::mem::take(&mut stream.uncharged);
         stream.last = Some(Packet { bytes, ..packet.into_owned() });
     }

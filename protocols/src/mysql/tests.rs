@@ -560,7 +560,6 @@ fn a_command_ahead_of_the_answer_to_the_login() {
 
 #[test]
 fn a_compressed_command_may_come_with_the_login() {
-    const COMPRESS: u64 = 1 << 5;
     let login = [login_as(1, USUAL | COMPRESS), outer(0, &query("SET a = 1"), true)].concat();
     let talk = [(S, greeting()), (C, login), (S, ok(2)), (S, outer(1, &ok(1), false))];
     let records = assert_split_invariant(&REGISTRATION, &script(&talk));
@@ -571,7 +570,6 @@ fn a_compressed_command_may_come_with_the_login() {
 /// How to read what follows a greeting is in the client's answer, also where that is compressed from then on.
 #[test]
 fn what_a_server_says_behind_its_greeting_waits_for_the_login() {
-    const COMPRESS: u64 = 1 << 5;
     let greeting = greeting();
     let (start, rest) = greeting.split_at(54);
     let mut another = greeting.clone();
@@ -1100,6 +1098,23 @@ fn compressed_packets_are_looked_into() {
     let records = joined.close();
     assert_eq!(records.len(), 2);
     assert_eq!((&records[0]["response"]["rows"], &records[0]["reasons"]), (&json!(2), &json!(["midstream"])));
+}
+
+/// What was compressed as one is shared out by length.
+#[test]
+fn responses_in_one_compressed_packet_have_their_share_of_it() {
+    let (ask, answer) = (outer(0, &query("SELECT 1"), false), outer(1, &ok(1), false));
+    let second = packets(1, &result_set(0, &["a"; 3], 2));
+    for compressed in [false, true] {
+        let both = outer(1, &[&ok(1)[..], &second].concat(), compressed);
+        let size = both.len();
+        let talk = vec![(C, ask.clone()), (S, answer.clone()), (C, ask.repeat(2)), (S, both)];
+        let records = assert_split_invariant(&REGISTRATION, &script(&logged_in(USUAL | COMPRESS, talk)));
+        let sizes: Vec<_> = records.iter().map(|it| it["response"]["bytes"].as_u64().expect("a size")).collect();
+        let share = if compressed { 7 + (size - 7) * 11 / (11 + second.len()) } else { 7 + 11 };
+        assert_eq!(sizes, [answer.len(), share, size - share].map(|size| size as u64), "{records:#?}");
+        assert!(records.iter().all(|it| it["reasons"] == json!([])), "{records:#?}");
+    }
 }
 
 #[test]

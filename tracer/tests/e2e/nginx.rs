@@ -70,10 +70,9 @@ fn the_witnesses_agree() {
 #[test]
 fn nonsense_is_refused() {
     let hello = [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], &[7; 506]].concat();
-    for (said, reasons) in [
-        (&b"SSH-2.0-OpenSSH_9.2\r\n"[..], json!(["unsolicited", "parse_error"])),
-        (&hello, json!(["unsolicited"])),
-    ] {
+    for (said, reasons) in
+        [(&b"SSH-2.0-OpenSSH_9.2\r\n"[..], json!(["unsolicited", "parse_error"])), (&hello, json!(["unsolicited"]))]
+    {
         let nginx = Nginx::start(NginxConfig::new(Scheme::Http));
         let tracer = Tracer::attach(&[nginx.pid()], &[]);
         let mut client = TcpStream::connect(("127.0.0.1", nginx.port)).expect("nginx listens");
