@@ -114,17 +114,20 @@ impl Mysql {
         framer.take(input, |head| session.keep(side, head.code))
     }
 
-    /// Whether a packet of `side` comes before what says how to read it. The server's next words after its greeting
-    /// depend on the client's answer; a command that the client sends with its login, on whether that succeeds.
+    /// Whether a packet of `side` comes before what says how to read it: the client's login depends on the greeting,
+    /// what the server says next on the login, and a command that comes with the login on whether that succeeds.
     fn is_early(&self, side: Side, bytes: &[u8]) -> bool {
-        let early = match side {
-            Side::Server => self.session.phase == Phase::Login && !self.server.is_inside(),
-            Side::Client => {
-                let is_command = || Head::read(bytes).is_ok_and(|head| head.sequence == 0);
-                self.session.awaits_login() && !self.client.is_inside() && is_command()
-            }
+        let is_command = || Head::read(bytes).is_ok_and(|head| head.sequence == 0);
+        let early = match (side, self.session.phase) {
+            (Side::Client, Phase::Greeting) | (Side::Server, Phase::Login) => true,
+            (Side::Client, Phase::Auth) => !self.session.is_login_missed() && is_command(),
+            _ => false,
         };
-        early && !self.impatient[side as usize]
+        let inside = match side {
+            Side::Client => self.client.is_inside(),
+            Side::Server => self.server.is_inside(),
+        };
+        early && !inside && !self.impatient[side as usize]
     }
 
     /// Where the login was not seen, the first command shows whether the connection is compressed.

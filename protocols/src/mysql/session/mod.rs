@@ -184,13 +184,8 @@ impl Session {
         self.next_sequence.filter(|_| self.phase == Phase::Auth)
     }
 
-    /// Whether it is not known yet, and may be soon, how the login ends.
-    pub(super) fn awaits_login(&self) -> bool {
-        self.phase == Phase::Auth && !self.is_login_missed()
-    }
-
     /// Whether the answer to the login may be in what is missing.
-    fn is_login_missed(&self) -> bool {
+    pub(super) fn is_login_missed(&self) -> bool {
         self.missed_login || self.blind.is_some()
     }
 
