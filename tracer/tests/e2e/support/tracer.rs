@@ -213,6 +213,15 @@ impl Outcome {
     }
 }
 
+/// What failed may stand in the ledger.
+impl Drop for Outcome {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the tracer said: {}", self.stderr);
+        }
+    }
+}
+
 fn read(directory: &Path, name: &str) -> String {
     std::fs::read_to_string(directory.join(name)).expect("a file of the tracer")
 }
