@@ -119,6 +119,13 @@ pub enum Step {
     /// Framing is lost at this input. The parser has already reported what that touched; the driver looks for the
     /// next boundary, from the second byte on, with [`Parser::resync`].
     Resync(Violation),
+    /// The bytes broke a rule inside of framing that holds. The parser has already reported what that touched.
+    Broken {
+        /// Bytes of the input that were parsed.
+        consumed: usize,
+        /// Which rule.
+        violation: Violation,
+    },
     /// This protocol ends here, in both directions.
     Stop {
         /// Bytes of the input that were parsed.

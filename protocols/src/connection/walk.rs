@@ -89,6 +89,11 @@ impl Walk<'_> {
                 half.need = 0;
                 Advance::By(n.min(length))
             }
+            Step::Broken { consumed, violation: _ } if consumed > 0 => {
+                half.need = 0;
+                self.counters.violations += 1;
+                Advance::By(consumed.min(length))
+            }
             Step::Skip { consumed, length: remaining } if consumed > 0 || remaining > 0 => {
                 self.begin_pass(half, remaining, false);
                 Advance::By(consumed.min(length))
@@ -102,7 +107,7 @@ impl Walk<'_> {
                 self.lose_framing(half, violation.0);
                 Advance::By(1)
             }
-            Step::Consumed(_) | Step::Skip { .. } => {
+            Step::Consumed(_) | Step::Broken { .. } | Step::Skip { .. } => {
                 debug_assert!(false, "a step made no progress");
                 self.lose_framing(half, "no_progress");
                 Advance::By(1)

@@ -44,6 +44,7 @@ use crate::reassembly::Cause;
 use crate::sql::Hole;
 use crate::{
     Boundary, Context, Input, Output, Parser, Reason, Registration, Side, Skipped, Span, Step, Time, Transport,
+    Violation,
 };
 
 const NAME: &str = "mysql";
@@ -147,26 +148,33 @@ impl Mysql {
                 None => Step::Need(compress::HEADER),
             };
         };
-        let mut at = 0;
+        let (mut at, mut broken) = (0, None);
         while let Some(rest) = input.bytes.get(at..) {
             match current.decode(rest) {
                 Ok((0, content)) if content.is_empty() => break,
                 Ok((consumed, content)) => {
                     at += consumed;
                     let span = compress::Stream::span(&current, input, at);
-                    if let Control::Stop(handoff) = self.content(side, &content, &mut current, span, out) {
-                        return Step::Stop { consumed: at.max(1), handoff };
+                    match self.content(side, &content, &mut current, span, out) {
+                        Control::Go => {}
+                        Control::Resync(violation) => broken = Some(violation),
+                        Control::Stop(handoff) => return Step::Stop { consumed: at.max(1), handoff },
                     }
                 }
-                Err(_) => {
+                Err(violation) => {
+                    broken = Some(violation);
                     current.ignore();
                     self.lose_content(side, Reason::ParseError, 0, out);
                 }
             }
         }
+        let end = |broken: Option<Violation>| match broken {
+            Some(violation) => Step::Broken { consumed: at, violation },
+            None => Step::Consumed(at),
+        };
         if !current.is_over() {
             self.stream(side).current = Some(current);
-            return Step::Consumed(at);
+            return end(broken);
         }
         let (last, rest) = (input.span(at.saturating_sub(1)), current.charge_rest());
         let stream = self.stream(side);
@@ -177,9 +185,12 @@ impl Mysql {
         match packet.map_or(Control::Go, |packet| self.packet(side, &packet, out)) {
             Control::Go => {}
             Control::Stop(handoff) => return Step::Stop { consumed: at.max(1), handoff },
-            Control::Resync(_) => self.stream(side).lose_content(),
+            Control::Resync(violation) => {
+                broken = Some(violation);
+                self.stream(side).lose_content();
+            }
         }
-        Step::Consumed(at)
+        end(broken)
     }
 
     /// Takes some of what outer packets hold.
@@ -210,9 +221,9 @@ impl Mysql {
             let before = self.stream(side).last.take();
             match before.map_or(Control::Go, |packet| self.packet(side, &packet, out)) {
                 Control::Go => {}
-                Control::Resync(_) => {
+                broken @ Control::Resync(_) => {
                     self.stream(side).lose_content();
-                    return Control::Go;
+                    return broken;
                 }
                 stop @ Control::Stop(_) => return stop,
             }

@@ -1133,6 +1133,23 @@ fn compressed_content_that_was_cut_off_is_not_guessed() {
     assert_eq!((&records[1]["reasons"], &records[1]["response"]["status"]), (&json!([]), &json!("ok")));
 }
 
+/// Outer packets go on behind what is no content, and what was broken is counted.
+#[test]
+fn compressed_content_that_breaks_a_rule_is_counted() {
+    let mut nonsense = outer(1, &ok(1), true);
+    nonsense[7..].fill(0xaa);
+    let good = [(C, outer(0, &query("SELECT 1"), true)), (S, outer(1, &ok(1), true))];
+    for broken in [nonsense, outer(1, &packet(1, &[b"\xff\x00"]), true)] {
+        let talk = [(C, outer(0, &query("SELECT 1"), true)), (S, broken)].into_iter().chain(good.clone()).collect();
+        let mut run = Conversation::new(&REGISTRATION, context(Transport::Tcp, false));
+        logged_in(USUAL | COMPRESS, talk).iter().for_each(|(side, bytes)| run.say(*side, bytes));
+        assert_eq!(run.counters().violations, 1);
+        let records = run.close();
+        assert_eq!(records.len(), 2, "{records:#?}");
+        assert_eq!((&records[0]["reasons"], &records[1]["reasons"]), (&json!(["parse_error"]), &json!([])));
+    }
+}
+
 /// The last bytes of what is compressed hold nothing that is printed: only their length was seen.
 #[test]
 fn compressed_packets_whose_end_never_came_are_not_whole() {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::{
-    Connection, Context, Direction, Exchange, Layer, Limits, Registration, Segment, Side, Span, Time, Transport,
+    Connection, Context, Counters, Direction, Exchange, Layer, Limits, Registration, Segment, Side, Span, Time,
+    Transport,
 };
 
 /// One conversation of a server with its client: who sent what, in order. Each entry is one transfer, and the
@@ -93,6 +94,11 @@ impl Conversation {
     /// How many exchanges have come out since [`Self::take`].
     pub fn emitted(&self) -> usize {
         self.exchanges.len()
+    }
+
+    /// What happened on the connection so far.
+    pub fn counters(&self) -> Counters {
+        self.connection.counters()
     }
 
     /// What came out so far, and what comes when nothing more is awaited.
