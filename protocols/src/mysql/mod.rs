@@ -44,7 +44,6 @@ use crate::reassembly::Cause;
 use crate::sql::Hole;
 use crate::{
     Boundary, Context, Input, Output, Parser, Reason, Registration, Side, Skipped, Span, Step, Time, Transport,
-    Violation,
 };
 
 const NAME: &str = "mysql";
@@ -168,29 +167,36 @@ impl Mysql {
                 }
             }
         }
-        let end = |broken: Option<Violation>| match broken {
-            Some(violation) => Step::Broken { consumed: at, violation },
-            None => Step::Consumed(at),
-        };
+        let last = input.span(at.saturating_sub(1));
         if !current.is_over() {
             self.stream(side).current = Some(current);
-            return end(broken);
-        }
-        let (last, rest) = (input.span(at.saturating_sub(1)), current.charge_rest());
-        let stream = self.stream(side);
-        let packet = stream.last.take().map(|it| Packet { last: Some(last), bytes: it.bytes + rest, ..it });
-        if packet.is_none() && !stream.lost {
-            stream.uncharged += rest;
-        }
-        match packet.map_or(Control::Go, |packet| self.packet(side, &packet, out)) {
-            Control::Go => {}
-            Control::Stop(handoff) => return Step::Stop { consumed: at.max(1), handoff },
-            Control::Resync(violation) => {
-                broken = Some(violation);
-                self.stream(side).lose_content();
+        } else {
+            match self.end_outer(side, &mut current, last, out) {
+                Control::Go => {}
+                Control::Resync(violation) => broken = Some(violation),
+                Control::Stop(handoff) => return Step::Stop { consumed: at.max(1), handoff },
             }
         }
-        end(broken)
+        match broken {
+            Some(violation) => Step::Broken { consumed: at, violation },
+            None => Step::Consumed(at),
+        }
+    }
+
+    /// An outer packet has ended, and with it the last packet inside of it.
+    fn end_outer(&mut self, side: Side, current: &mut compress::Current, last: Span, out: &mut Output<'_>) -> Control {
+        let rest = current.charge_rest();
+        let stream = self.stream(side);
+        let packet = stream.last.take().map(|it| Packet { last: Some(last), bytes: it.bytes + rest, ..it });
+        let Some(packet) = packet else {
+            stream.uncharged += if stream.lost { 0 } else { rest };
+            return Control::Go;
+        };
+        let control = self.packet(side, &packet, out);
+        if let Control::Resync(_) = control {
+            self.stream(side).lose_content();
+        }
+        control
     }
 
     /// Takes some of what outer packets hold.
