@@ -33,11 +33,13 @@ mod session;
 mod statements;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod types;
 mod wire;
 
 use packet::{Framer, Head, Packet, Taken};
 use session::{Control, Phase, Session};
+use turns::Turns;
 
 use crate::parser::Mark;
 use crate::reassembly::Cause;
@@ -67,10 +69,7 @@ struct Mysql {
     compressed_client: compress::Stream,
     compressed_server: compress::Stream,
     session: Session,
-    /// Of each side: it waits for the other.
-    waits: [bool; 2],
-    /// Of each side: it goes on although what it waits for has not come.
-    impatient: [bool; 2],
+    turns: Turns,
 }
 
 impl Mysql {
@@ -81,8 +80,7 @@ impl Mysql {
             compressed_client: compress::Stream::default(),
             compressed_server: compress::Stream::default(),
             session: Session::new(context),
-            waits: [false; 2],
-            impatient: [false; 2],
+            turns: Turns::default(),
         }
     }
 
@@ -117,34 +115,11 @@ impl Mysql {
         framer.take(input, |head| session.keep(side, head.code))
     }
 
-    /// Whether `side` may not go on yet: it is early, or it is the other's turn, which was early and is no more.
+    /// Whether it is not the turn of `side`, which is about to begin a packet.
     fn must_wait(&mut self, side: Side, bytes: &[u8]) -> bool {
-        let [own, other] = [side, side.other()].map(|side| side as usize);
-        if self.impatient[own] {
-            return false;
-        }
-        self.waits[own] = self.comes_first(side.other()) && self.is_early(side, bytes);
-        self.waits[own] || (self.waits[other] && !self.comes_first(side))
-    }
-
-    /// Whether the other side cannot be read before `side` has said more: the client's login without the greeting, what
-    /// the server says next without the login, and a command that comes with the login without the answer to it.
-    fn comes_first(&self, side: Side) -> bool {
-        match (side, self.session.phase) {
-            (Side::Server, Phase::Greeting) | (Side::Client, Phase::Login) => true,
-            (Side::Server, Phase::Auth) => !self.session.is_login_missed(),
-            _ => false,
-        }
-    }
-
-    /// Whether what `side` sends is the beginning of a packet that has to wait for what comes first.
-    fn is_early(&self, side: Side, bytes: &[u8]) -> bool {
-        let framer = match side {
-            Side::Client => &self.client,
-            Side::Server => &self.server,
-        };
-        let is_command = || Head::read(bytes).is_ok_and(|head| head.sequence == 0);
-        !framer.is_inside() && (self.session.phase != Phase::Auth || is_command())
+        let Self { session, turns, .. } = self;
+        let sequence = Head::read(bytes).ok().map(|head| head.sequence);
+        turns.must_wait(side, session.awaited(side, sequence), |it| session.has_come(it))
     }
 
     /// Where the login was not seen, the first command shows whether the connection is compressed.
@@ -326,7 +301,7 @@ impl Mysql {
 
 impl Parser for Mysql {
     fn step(&mut self, side: Side, input: Input<'_>, out: &mut Output<'_>) -> Step {
-        if self.must_wait(side, input.bytes) {
+        if !self.framer(side).is_inside() && self.must_wait(side, input.bytes) {
             return Step::Wait;
         }
         if self.is_compressed(side, input.bytes) {
@@ -406,7 +381,7 @@ impl Parser for Mysql {
     }
 
     fn lose_patience(&mut self, side: Side) -> bool {
-        self.impatient[side as usize] = true;
+        self.turns.lose_patience(side);
         true
     }
 

@@ -591,6 +591,25 @@ fn what_a_server_says_behind_its_greeting_waits_for_the_login() {
     }
 }
 
+/// The end of the greeting was held back, and all that both have said since comes at once.
+#[test]
+fn both_sides_of_a_login_are_read_in_turn() {
+    let greeting = greeting();
+    let (start, rest) = greeting.split_at(54);
+    let switch = packet(2, &[b"\xfemysql_native_password\0salt\0"]);
+    let client = [login_as(1, USUAL), packet(3, &[&[9; 20]]), query("SET a = 1")].concat();
+    let server = [rest, &switch, &ok(4), &ok(1)].concat();
+    let records = assert_split_invariant(&REGISTRATION, &[(S, start), (C, &client), (S, &server)]);
+    assert_eq!(records.len(), 1, "{records:#?}");
+    assert_eq!((&records[0]["response"]["status"], &records[0]["reasons"]), (&json!("ok"), &json!([])));
+    // What is an outer packet behind the answer looked like an ordinary one before it.
+    let client = [&login_as(1, USUAL | COMPRESS)[..], b"\x0d\0\0\x10\0\0\0", &query("SELEC 12")].concat();
+    let server = [rest, &ok(2)].concat();
+    let records = assert_split_invariant(&REGISTRATION, &[(S, start), (C, &client), (S, &server)]);
+    assert_eq!(records.len(), 1, "{records:#?}");
+    assert_eq!(records[0]["reasons"], json!(["no_response"]));
+}
+
 #[test]
 fn a_server_that_loses_patience_with_a_client_is_heard() {
     let goodbye = error(1, 1158, "08S01", "Got an error reading communication packets");

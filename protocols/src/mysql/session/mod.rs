@@ -25,6 +25,7 @@ use super::login::{Greeting, Login};
 use super::packet::Packet;
 use super::reply::{Failure, Progress, Reply, Terms};
 use super::statements::{LAST, Statements};
+use super::turns::Awaited;
 use super::types;
 use super::wire::{Kind, capability};
 use crate::sql::Hole;
@@ -94,6 +95,8 @@ pub(super) struct Session {
     login: Option<Draft>,
     /// Whether it has may have been said in bytes that are missing.
     missed_login: bool,
+    /// Of both that prove who they are, the client has spoken last.
+    servers_turn: bool,
     queue: VecDeque<Draft>,
     /// The response to the first of them.
     reply: Reply,
@@ -130,6 +133,7 @@ impl Session {
             statements: Statements::default(),
             login: None,
             missed_login: false,
+            servers_turn: false,
             queue: VecDeque::new(),
             reply: Reply::default(),
             next_sequence: None,
@@ -184,8 +188,30 @@ impl Session {
         self.next_sequence.filter(|_| self.phase == Phase::Auth)
     }
 
+    /// What has to come before a packet of `side` can be read. `sequence`: its sequence id, where that is there.
+    pub(super) fn awaited(&self, side: Side, sequence: Option<u8>) -> Option<Awaited> {
+        let awaited = match (side, self.phase) {
+            (Side::Client, Phase::Greeting) => Awaited::Greeting,
+            (Side::Server, Phase::Login) => Awaited::Login,
+            (Side::Client, Phase::Auth) if sequence == Some(0) => Awaited::Admission,
+            (Side::Client, Phase::Auth) => Awaited::Answer,
+            _ => return None,
+        };
+        Some(awaited).filter(|&it| !self.has_come(it))
+    }
+
+    /// Whether it has come, or may be in what is missing.
+    pub(super) fn has_come(&self, awaited: Awaited) -> bool {
+        match awaited {
+            Awaited::Greeting => self.phase != Phase::Greeting,
+            Awaited::Login => self.phase != Phase::Login,
+            Awaited::Answer => self.phase != Phase::Auth || !self.servers_turn || self.is_login_missed(),
+            Awaited::Admission => self.phase != Phase::Auth || self.is_login_missed(),
+        }
+    }
+
     /// Whether the answer to the login may be in what is missing.
-    pub(super) fn is_login_missed(&self) -> bool {
+    fn is_login_missed(&self) -> bool {
         self.missed_login || self.blind.is_some()
     }
 
@@ -209,6 +235,7 @@ impl Session {
                 self.command(packet, out)
             }
             Phase::Auth => {
+                self.servers_turn = true;
                 self.next_sequence = Some(packet.last_sequence.wrapping_add(1));
                 Control::Go
             }
@@ -253,6 +280,7 @@ impl Session {
         }
         self.login = Some(draft);
         self.missed_login = false;
+        self.servers_turn = true;
         Control::Go
     }
 
@@ -390,6 +418,7 @@ impl Session {
 
     fn authenticate(&mut self, packet: &Packet<'_>, out: &mut Output<'_>) -> Control {
         self.saw_server();
+        self.servers_turn = false;
         self.next_sequence = Some(packet.last_sequence.wrapping_add(1));
         match packet.code() {
             Some(0) => {
