@@ -225,8 +225,10 @@ pub trait Parser: Send + std::fmt::Debug {
     }
 
     /// `side` waits ([`Step::Wait`]) and has ended: what it waits for may never come. It is stepped once more, and what
-    /// it then does not consume is given to [`Self::end`].
-    fn stop_waiting(&mut self, _side: Side) {}
+    /// it then does not consume is given to [`Self::end`]. Unless said otherwise, this is no other than losing patience.
+    fn stop_waiting(&mut self, side: Side) {
+        self.lose_patience(side);
+    }
 
     /// `side` will send nothing more. `rest`: bytes that were never consumed.
     fn end(&mut self, side: Side, rest: &[u8], at: Time, out: &mut Output<'_>);

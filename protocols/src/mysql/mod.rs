@@ -37,7 +37,7 @@ mod turns;
 mod types;
 mod wire;
 
-use packet::{Framer, Head, Packet, Taken};
+use packet::{Framer, Packet, Taken};
 use session::{Control, Phase, Session};
 use turns::Turns;
 
@@ -118,8 +118,7 @@ impl Mysql {
     /// Whether it is not the turn of `side`, which is about to begin a packet.
     fn must_wait(&mut self, side: Side, bytes: &[u8]) -> bool {
         let Self { session, turns, .. } = self;
-        let sequence = Head::read(bytes).ok().map(|head| head.sequence);
-        turns.must_wait(side, session.awaited(side, sequence), |it| session.has_come(it))
+        turns.must_wait(side, session.awaited(side, bytes), |it| session.has_come(it))
     }
 
     /// Where the login was not seen, the first command shows whether the connection is compressed.
@@ -383,10 +382,6 @@ impl Parser for Mysql {
     fn lose_patience(&mut self, side: Side) -> bool {
         self.turns.lose_patience(side);
         true
-    }
-
-    fn stop_waiting(&mut self, side: Side) {
-        self.lose_patience(side);
     }
 
     fn end(&mut self, side: Side, _rest: &[u8], _at: Time, out: &mut Output<'_>) {

@@ -613,10 +613,6 @@ impl Parser for Conversation {
         side == Side::Server
     }
 
-    fn stop_waiting(&mut self, side: Side) {
-        self.lose_patience(side);
-    }
-
     fn end(&mut self, side: Side, rest: &[u8], _: Time, out: &mut Output<'_>) {
         if let Flow::Head { .. } = self.flow(side) {
             self.end_in_head(side, rest, out);

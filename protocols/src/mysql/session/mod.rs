@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 
 use super::command::{Draft, Effect};
 use super::login::{Greeting, Login};
-use super::packet::Packet;
+use super::packet::{Head, Packet};
 use super::reply::{Failure, Progress, Reply, Terms};
 use super::statements::{LAST, Statements};
 use super::turns::Awaited;
@@ -188,12 +188,13 @@ impl Session {
         self.next_sequence.filter(|_| self.phase == Phase::Auth)
     }
 
-    /// What has to come before a packet of `side` can be read. `sequence`: its sequence id, where that is there.
-    pub(super) fn awaited(&self, side: Side, sequence: Option<u8>) -> Option<Awaited> {
+    /// What has to come before the packet of `side` can be read that `bytes` begin.
+    pub(super) fn awaited(&self, side: Side, bytes: &[u8]) -> Option<Awaited> {
+        let is_command = || Head::read(bytes).is_ok_and(|head| head.sequence == 0);
         let awaited = match (side, self.phase) {
             (Side::Client, Phase::Greeting) => Awaited::Greeting,
             (Side::Server, Phase::Login) => Awaited::Login,
-            (Side::Client, Phase::Auth) if sequence == Some(0) => Awaited::Admission,
+            (Side::Client, Phase::Auth) if is_command() => Awaited::Admission,
             (Side::Client, Phase::Auth) => Awaited::Answer,
             _ => return None,
         };
