@@ -171,10 +171,11 @@ fn stream(transfer: &Transfer, socket: &mut Socket, pid_tgid: u64, source: impl 
 #[inline(always)]
 fn refuses_tls(transfer: &Transfer, socket: &mut Socket, source: impl crate::source::Source) -> bool {
     let seen = if transfer.write { socket_flag::WRITE_SEEN } else { socket_flag::READ_SEEN };
-    if socket.flags & socket_flag::HELLO == 0 || socket.flags & seen != 0 || transfer.result < 4 {
+    if socket.flags & socket_flag::HELLO == 0 || socket.flags & seen != 0 {
         return false;
     }
-    let refuses = ciphertext::is_no_record(source);
+    // Of a shorter beginning nothing is known, and what follows it may be the middle of a record.
+    let refuses = transfer.result >= 4 && ciphertext::is_no_record(source);
     socket.flags &= if refuses { !(socket_flag::TLS | socket_flag::HELLO) } else { !socket_flag::HELLO };
     refuses
 }
